@@ -1,0 +1,29 @@
+// One line to stderr: "2026-11-24T07:50:01.123Z aurora.trace W message". Thread-safe: one write(2)
+// a line.
+#pragma once
+
+#include <string_view>
+
+namespace aurora {
+
+enum class LogLevel { kDebug, kInfo, kWarn, kError };
+
+// Lines below this level are dropped. Default kInfo; AURORA_LOG=debug|info|warn|error sets it at
+// first use.
+void set_log_level(LogLevel level);
+
+// component: "trace", "registry", "speculator", "train", "cli". fmt as printf. Lines are cut at 2
+// KiB.
+__attribute__((format(printf, 3, 4))) void log_line(LogLevel level, const char* component,
+                                                    const char* fmt, ...);
+
+}  // namespace aurora
+
+#define LOG_DEBUG(component, ...) \
+  ::aurora::log_line(::aurora::LogLevel::kDebug, component, __VA_ARGS__)
+#define LOG_INFO(component, ...) \
+  ::aurora::log_line(::aurora::LogLevel::kInfo, component, __VA_ARGS__)
+#define LOG_WARN(component, ...) \
+  ::aurora::log_line(::aurora::LogLevel::kWarn, component, __VA_ARGS__)
+#define LOG_ERROR(component, ...) \
+  ::aurora::log_line(::aurora::LogLevel::kError, component, __VA_ARGS__)

@@ -1,0 +1,76 @@
+// The draft registry: draft versions on disk, their manifest and verdicts. Format:
+// docs/draft-registry.md.
+//   dir/draft-000007.gguf      the weights, never changed after publication
+//   dir/draft-000007.json      its manifest, written LAST (a version without manifest does not
+//   exist) dir/draft-000007.verdict.json   what serving found: written by servers, replaced as a
+//   whole
+// Temporary file, fsync, rename, fsync of the directory, manifest last. One publisher (the
+// trainer), many readers.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace aurora {
+
+struct DraftManifest {
+  int64_t version = 0;  // 1, 2, ... never used again
+  int64_t parent = 0;   // version it was trained from, 0: none
+  int64_t created_ms = 0;
+  std::string target;            // fingerprint of the target it drafts for
+  uint64_t bytes = 0;            // of the gguf
+  std::string sha256;            // of the gguf, hex
+  uint64_t trained_tokens = 0;   // served tokens the trainer had seen
+  double replay_accept_len = 0;  // gate: generated tokens per target step on the holdout, candidate
+  double replay_accept_len_in_service = 0;  // same holdout, the version it replaces (1.0: none)
+  double pays_above =
+      0;              // accept length at which this draft pays on the trainer's machine; 0: unknown
+  bool serve = true;  // false: kept on disk, not to be served (gate said no)
+  std::string reason;  // one sentence: why it was published
+};
+
+struct DraftVerdict {
+  int64_t version = 0;
+  enum class Kind { kServing, kRefused, kRolledBack } kind = Kind::kServing;
+  std::string reason;
+  double live_accept_len = 0;
+  uint64_t target_steps = 0;
+};
+
+class Registry {
+ public:
+  // Creates dir (0700). Never deletes on open; leftovers of a dead publisher (".tmp") are ignored
+  // and reused.
+  static Result<Registry> open(std::string dir);
+
+  // The newest version with a readable manifest and serve == true, verdict not
+  // kRefused/kRolledBack, and target == `target`. nullopt: none yet. A broken manifest is skipped,
+  // logged once.
+  Result<std::optional<DraftManifest>> newest(const std::string& target) const;
+  Result<std::vector<DraftManifest>> list() const;  // by rising version, all targets
+  Result<std::optional<DraftVerdict>> verdict(int64_t version) const;
+
+  // Publisher. gguf_path is a finished file in dir's file system (see stage_path); it is moved.
+  // Fills version, bytes, sha256, created_ms of `manifest` and returns it as published.
+  Result<DraftManifest> publish(const std::string& gguf_path, DraftManifest manifest);
+  std::string stage_path() const;  // where the publisher writes the file first
+
+  Status write_verdict(const DraftVerdict& verdict);
+  std::string gguf_path(int64_t version) const;
+  // Size and sha256 of the file against its manifest. kCorrupt names the file and both values.
+  Status verify(const DraftManifest& manifest) const;
+  // Removes gguf files (manifests stay) beyond the newest `keep`, never a version in `pinned`.
+  Status prune(size_t keep, const std::vector<int64_t>& pinned);
+
+  const std::string& dir() const { return dir_; }
+
+ private:
+  explicit Registry(std::string dir) : dir_(std::move(dir)) {}
+  std::string dir_;
+};
+
+}  // namespace aurora

@@ -1,0 +1,104 @@
+// The trace record: what the target said about one served request, written once. Format:
+// docs/trace-format.md. P = prompt tokens, C = served tokens, L = P + C - 1, D = hidden size of the
+// target. Row t belongs to token x_t: taps a_t, and the law p_t of the NEXT token x_{t+1}.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace aurora {
+
+inline constexpr uint16_t kRecordVersion = 1;
+inline constexpr int kTapCount = 3;
+
+enum class TapType : uint8_t { kF16 = 0 };  // kept in the record: other types may follow
+
+// The target's law of one position, as its top k: log p under the FULL softmax (true normaliser,
+// temperature 1, before any sampler), so the mass outside is 1 - sum exp(logprob). ids are by
+// falling logprob.
+struct LawRows {
+  int32_t k = 0;
+  std::vector<int32_t> ids;     // [rows * k]
+  std::vector<float> logprobs;  // [rows * k]
+  size_t rows() const { return k == 0 ? 0 : ids.size() / static_cast<size_t>(k); }
+};
+
+// One verify step: the target saw x_{first-1} and `drafted` behind it.
+struct VerifyStep {
+  int32_t first = 0;  // position of the first drafted token
+  int64_t draft_version = 0;
+  uint16_t accepted = 0;  // leading drafted tokens that were served
+  std::vector<int32_t> drafted;
+  std::vector<float> draft_probs;  // the draft's own probability of each, same length
+};
+
+// Rows behind the first refused token. `position` is where the token stood in the verify batch:
+// rows of one step are consecutive, in batch order. The first of a step is the sibling of the
+// served token at the same position.
+struct RefusedRow {
+  int32_t step = 0;  // index into steps
+  int32_t position = 0;
+  int32_t token = 0;
+};
+
+struct SamplingParams {
+  float temperature = 0;
+  float top_p = 1;
+  float min_p = 0;
+  int32_t top_k = 0;
+  uint32_t seed = 0;
+};
+
+struct TraceRecord {
+  uint64_t id = 0;  // unique: random per server start in the upper 32 bits, a counter in the lower
+  int64_t created_ms = 0;  // unix time
+  int64_t expires_ms = 0;  // 0: never
+  std::string target;      // fingerprint of the target model: a trainer of another target skips it
+  std::string tenant;
+  std::string domain;
+  SamplingParams sampling;
+
+  int32_t hidden = 0;  // D
+  TapType tap_type = TapType::kF16;
+  int32_t tap_layers[kTapCount] = {0, 0,
+                                   0};  // row t holds the INPUT of these layers, in this order
+  int32_t prompt_tokens = 0;            // P
+  std::vector<int32_t> tokens;          // [L + 1] x_0 ... x_L, as served
+  std::vector<uint16_t> taps;           // [L, 3, D] fp16 bits, rows 0 ... L-1
+  LawRows laws;                         // C rows: row i is p_{P-1+i}, the law of served token i
+  std::vector<VerifyStep> steps;
+  std::vector<RefusedRow> refused;
+  std::vector<uint16_t> refused_taps;  // [refused, 3, D]
+  LawRows refused_laws;                // one row per refused
+  int32_t target_steps = 0;            // decode steps of this slot that produced the C tokens
+
+  int32_t served_tokens() const { return static_cast<int32_t>(tokens.size()) - prompt_tokens; }
+  int32_t rows() const { return static_cast<int32_t>(tokens.size()) - 1; }
+};
+
+// Every shape and range the comments above promise. Called by encode (CHECK) and decode
+// (Status::corrupt).
+Status validate(const TraceRecord& record);
+
+// Bytes on disk: magic, version, length, crc32c of the body, body. Little endian.
+std::vector<std::byte> encode(const TraceRecord& record);
+
+// truncated / corrupt / invalid (a version from the future: names it). Never aborts, whatever the
+// bytes.
+Result<TraceRecord> decode(std::span<const std::byte> bytes);
+
+// Header alone: id, created, expiry, served tokens, without touching the taps.
+struct RecordHead {
+  uint64_t id = 0;
+  int64_t created_ms = 0;
+  int64_t expires_ms = 0;
+  int32_t served_tokens = 0;
+};
+Result<RecordHead> decode_head(std::span<const std::byte> bytes);
+
+}  // namespace aurora
