@@ -1,14 +1,15 @@
 // The draft registry: draft versions on disk, their manifest and verdicts. Format:
 // docs/draft-registry.md.
 //   dir/draft-000007.gguf      the weights, never changed after publication
-//   dir/draft-000007.json      its manifest, written LAST (a version without manifest does not
-//   exist) dir/draft-000007.verdict.json   what serving found: written by servers, replaced as a
-//   whole
+//   dir/draft-000007.json      its manifest, written LAST (a version without one does not exist)
+//   dir/draft-000007.verdict.json   what serving found: written by servers, replaced as a whole
 // Temporary file, fsync, rename, fsync of the directory, manifest last. One publisher (the
-// trainer), many readers.
+// trainer), many readers. Thread-safe. Readers never wait; writers take turns (a lock file) and
+// give up with kUnavailable after 2 s.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -48,14 +49,15 @@ class Registry {
   static Result<Registry> open(std::string dir);
 
   // The newest version with a readable manifest and serve == true, verdict not
-  // kRefused/kRolledBack, and target == `target`. nullopt: none yet. A broken manifest is skipped,
-  // logged once.
+  // kRefused/kRolledBack, target == `target` and its gguf not pruned. nullopt: none yet. A broken
+  // manifest or verdict is skipped, logged once.
   Result<std::optional<DraftManifest>> newest(const std::string& target) const;
   Result<std::vector<DraftManifest>> list() const;  // by rising version, all targets
   Result<std::optional<DraftVerdict>> verdict(int64_t version) const;
 
   // Publisher. gguf_path is a finished file in dir's file system (see stage_path); it is moved.
-  // Fills version, bytes, sha256, created_ms of `manifest` and returns it as published.
+  // Fills version, bytes, sha256, created_ms of `manifest` and returns it as published. On failure
+  // the file is at gguf_path still.
   Result<DraftManifest> publish(const std::string& gguf_path, DraftManifest manifest);
   std::string stage_path() const;  // where the publisher writes the file first
 
@@ -63,14 +65,20 @@ class Registry {
   std::string gguf_path(int64_t version) const;
   // Size and sha256 of the file against its manifest. kCorrupt names the file and both values.
   Status verify(const DraftManifest& manifest) const;
-  // Removes gguf files (manifests stay) beyond the newest `keep`, never a version in `pinned`.
+  // Removes gguf files (manifests stay) beyond the newest `keep` of each target, never a version in
+  // `pinned`. For the publisher.
   Status prune(size_t keep, const std::vector<int64_t>& pinned);
 
   const std::string& dir() const { return dir_; }
 
  private:
-  explicit Registry(std::string dir) : dir_(std::move(dir)) {}
+  struct Logged;
+  explicit Registry(std::string dir);
+  std::string path(int64_t version, const char* suffix) const;
+  std::optional<DraftManifest> manifest(int64_t version) const;
+
   std::string dir_;
+  std::shared_ptr<Logged> logged_;  // shared by copies; own lock
 };
 
 }  // namespace aurora

@@ -15,6 +15,13 @@ namespace aurora {
 
 inline constexpr uint16_t kRecordVersion = 1;
 inline constexpr int kTapCount = 3;
+inline constexpr size_t kRecordHeaderBytes = 16;
+
+// Bounds of one record, checked by validate().
+inline constexpr int32_t kRecordTokensMax = 1 << 22;
+inline constexpr int32_t kHiddenMax = 1 << 16;
+inline constexpr int32_t kLawTopMax = 1024;
+inline constexpr size_t kLabelBytesMax = 256;  // target, tenant, domain: each
 
 enum class TapType : uint8_t { kF16 = 0 };  // kept in the record: other types may follow
 
@@ -81,8 +88,9 @@ struct TraceRecord {
   int32_t rows() const { return static_cast<int32_t>(tokens.size()) - 1; }
 };
 
-// Every shape and range the comments above promise. Called by encode (CHECK) and decode
-// (Status::corrupt).
+// Every shape and range the comments above promise; Status::corrupt says which one is broken.
+// Called by encode (CHECK), decode and TraceBuffer::append. A refused row needs a served sibling:
+// where the answer was cut inside a step's accepted tokens, that step has no refused rows.
 Status validate(const TraceRecord& record);
 
 // Bytes on disk: magic, version, length, crc32c of the body, body. Little endian.
@@ -92,12 +100,14 @@ std::vector<std::byte> encode(const TraceRecord& record);
 // bytes.
 Result<TraceRecord> decode(std::span<const std::byte> bytes);
 
-// Header alone: id, created, expiry, served tokens, without touching the taps.
+// The head alone: id, created, expiry, served tokens, without touching the taps. `bytes` may be the
+// beginning of a record (64 bytes will do): the checksum is not looked at.
 struct RecordHead {
   uint64_t id = 0;
   int64_t created_ms = 0;
   int64_t expires_ms = 0;
   int32_t served_tokens = 0;
+  size_t record_bytes = 0;  // of the whole record, as its header says
 };
 Result<RecordHead> decode_head(std::span<const std::byte> bytes);
 

@@ -30,21 +30,23 @@ struct TraceBufferStats {
   uint64_t records = 0;
   uint64_t bytes = 0;           // of records held
   uint64_t first_sequence = 0;  // 0: empty
-  uint64_t last_sequence = 0;
+  uint64_t last_sequence = 0;   // the last ever given, also when that record is gone; 0: none yet
   uint64_t dropped_oldest = 0;  // by the bound, since open
-  uint64_t expired = 0;         // since open
+  uint64_t expired = 0;         // removed, since open
+  uint64_t corrupt = 0;         // skipped by this object's read(), since open; each counted once
 };
 
 // Thread-safe. One writer process at a time (Role::kWriter); any number of readers, in other
-// processes too. No call of a reader, dead or stopped at any instruction, makes append() wait or
-// fail.
+// processes too. No call of a reader, dead or stopped at any instruction, makes append() wait. A
+// reader stopped inside read() keeps old records' space from being used again: appends go on into a
+// reserve of another bytes_max, and only when that is used up give kFull, until it goes on or dies.
 class TraceBuffer {
  public:
   virtual ~TraceBuffer() = default;
 
   // Writer. Durable against a process kill when it returns (not against power loss). Drops oldest
-  // records to stay within bytes_max; kFull when the record alone is larger; kIo when the disk
-  // refuses (the caller counts, goes on).
+  // records to stay within bytes_max; kFull when the record alone is larger; kInvalid when
+  // validate() says no; kIo when the disk refuses (the caller counts, goes on).
   virtual Result<uint64_t> append(const TraceRecord& record) = 0;
 
   // Records with sequence > after, in order, at most `count` and at most about `bytes_max` bytes
@@ -64,7 +66,8 @@ class TraceBuffer {
 
 // LMDB: `dir/traces` written by the server alone, `dir/acks` by trainers alone (LMDB has one writer
 // lock across processes, and a stopped holder would stop the server). Stale readers are cleared at
-// open. A foreign or broken file gives a Status that names it; nothing is deleted.
+// open. A foreign or broken file gives a Status that names it; nothing is deleted. kUnavailable: a
+// second writer, or a process stopped while opening held the directory for five seconds.
 Result<std::unique_ptr<TraceBuffer>> open_lmdb_buffer(const TraceBufferOptions& options);
 
 }  // namespace aurora

@@ -1,5 +1,6 @@
-// The draft as plain arrays: what a draft GGUF holds and what the trainer starts from. No LibTorch, no ggml.
-// Matrices are row major [out, in] as in GGUF (ne = {in, out}). D = hidden, H = heads * head_dim, V = draft vocabulary.
+// The draft as plain arrays: what a draft GGUF holds and what the trainer starts from. No LibTorch,
+// no ggml. Matrices are row major [out, in] as in GGUF (ne = {in, out}). D = hidden, H = heads *
+// head_dim, V = draft vocabulary.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +10,12 @@
 namespace aurora {
 
 struct DraftShape {
-  int hidden = 0;      // D, of target and draft alike
+  int hidden = 0;  // D, of target and draft alike
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
   int ff = 0;
-  int context = 0;         // the target's training context
+  int context = 0;  // the target's training context
   int target_vocab = 0;
   int target_layers = 0;
   float rms_eps = 1e-5f;
@@ -23,8 +24,9 @@ struct DraftShape {
 };
 
 // llama.cpp's eagle3 graph, one decoder layer, interleaved RoPE, no biases:
-//   g = fc a;  z = concat(rms(e) * attn_norm, rms(g) * hidden_norm);  h = g + wo attn(wq z, wk z, wv z)
-//   o = h + down(silu(gate u) * up u), u = rms(h) * ffn_norm;  logits = output (rms(o) * output_norm);  next g = o
+//   g = fc a;  z = concat(rms(e) * attn_norm, rms(g) * hidden_norm);  h = g + wo attn(wq z, wk z,
+//   wv z) o = h + down(silu(gate u) * up u), u = rms(h) * ffn_norm;  logits = output (rms(o) *
+//   output_norm);  next g = o
 struct DraftWeights {
   DraftShape shape;
   std::vector<int64_t> d2t;        // [V] absolute target ids, rising

@@ -1,5 +1,6 @@
-// What the trainer reads from the target's GGUF: shape, token embedding, head and last layer. Memory-mapped; rows are
-// dequantised on demand, so a 1.5B target costs the trainer a few MiB. Thread-safe after open. No LibTorch.
+// What the trainer reads from the target's GGUF: shape, token embedding, head and last layer.
+// Memory-mapped; rows are dequantised on demand, so a 1.5B target costs the trainer a few MiB.
+// Thread-safe after open. No LibTorch.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +16,23 @@ namespace aurora {
 
 class TargetWeights {
  public:
-  // invalid: not a GGUF, an architecture without plain attention/MLP tensors (names what is missing).
+  // invalid: not a GGUF, an architecture without plain attention/MLP tensors (names what is
+  // missing).
   static Result<std::unique_ptr<TargetWeights>> open(const std::string& path);
   ~TargetWeights();
 
-  const DraftShape& shape() const;         // tap_layers filled by default_tap_layers()
-  const std::string& architecture() const; // "llama", "qwen2", ...
+  const DraftShape& shape() const;          // tap_layers filled by default_tap_layers()
+  const std::string& architecture() const;  // "llama", "qwen2", ...
   const std::string& path() const;
 
   // out: [ids, D] fp32.
   Status token_rows(std::span<const int32_t> ids, float* out) const;  // token embedding
-  Status head_rows(std::span<const int64_t> ids, float* out) const;   // output head (tied: the embedding)
+  Status head_rows(std::span<const int64_t> ids,
+                   float* out) const;  // output head (tied: the embedding)
 
-  // A draft that starts as the target's last layer: fc = [0 0 I], q/k/v = [0 | W], MLP, norms and head rows copied. q and
-  // k rows of NEOX-rope architectures (qwen2 ...) are permuted to the interleaved order; biases are lost.
+  // A draft that starts as the target's last layer: fc = [0 0 I], q/k/v = [0 | W], MLP, norms and
+  // head rows copied. q and k rows of NEOX-rope architectures (qwen2 ...) are permuted to the
+  // interleaved order; biases are lost.
   Result<DraftWeights> initial_draft(std::span<const int64_t> draft_vocab) const;
 
  private:
@@ -37,8 +41,8 @@ class TargetWeights {
   std::unique_ptr<Impl> impl_;
 };
 
-// {2, n/2, n-1}: low and middle as in EAGLE-3 (arXiv 2503.01840), high = input of the last layer so that fc = [0 0 I]
-// and the copied last layer reproduce the target's own last step.
+// {2, n/2, n-1}: low and middle as in EAGLE-3 (arXiv 2503.01840), high = input of the last layer so
+// that fc = [0 0 I] and the copied last layer reproduce the target's own last step.
 void default_tap_layers(int target_layers, int out[3]);
 
 }  // namespace aurora

@@ -1,0 +1,38 @@
+# Everything from a fresh clone on Debian 12: `make demo`, `make test`. llama.cpp and the models lie in a cache outside
+# the tree (AURORA_CACHE, by default ~/.cache/aurora) and are made or fetched once.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+
+.PHONY: help setup build model models test demo clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     set up, build, serve sample traffic, draw the learning curve (demo/report.html)"
+	@echo "make test     set up, build, run every test"
+	@echo "make build    set up and build: $(BUILD)/aurora, $(BUILD)/aurora-train"
+	@echo "make setup    install what is missing (apt)"
+	@echo "make models   fetch the larger targets, Qwen2.5-Coder 0.5B and 1.5B (1.6 GB)"
+	@echo "make clean    remove the build folders and demo/"
+	@echo "BUILD=folder and JOBS=n change where and how wide."
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	cmake -S . -B $(BUILD) -G Ninja
+	ninja -C $(BUILD) -j $(JOBS)
+
+model: setup
+	@scripts/fetch_model.py
+
+models: setup
+	@scripts/fetch_model.py qwen2.5-coder-0.5b qwen2.5-coder-1.5b
+
+test: build model
+	@JOBS=$(JOBS) scripts/test.sh $(BUILD)
+
+demo: build model
+	@AURORA_BUILD=$(BUILD) scripts/demo.py
+
+clean:
+	rm -rf $(BUILD) build-address-undefined build-thread demo

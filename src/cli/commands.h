@@ -1,0 +1,8 @@
+// The subcommands of `aurora`: argv[0] is the subcommand's name. Each returns the process's exit
+// code.
+#pragma once
+
+namespace aurora {
+int serve_main(int argc, char** argv);
+int train_main(int argc, char** argv);
+}  // namespace aurora

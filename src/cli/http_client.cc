@@ -1,0 +1,124 @@
+#include "cli/http_client.h"
+
+#include <cpp-httplib/httplib.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
+
+#include "metrics/parse.h"
+
+namespace aurora {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kLoadingTriesMax = 120;
+constexpr auto kLoadingPause = std::chrono::milliseconds(500);
+constexpr int kConnectSeconds = 10;
+constexpr int kAnswerSeconds = 900;  // a slow machine under load, a long answer
+constexpr int kHttpOk = 200;
+constexpr int kHttpUnavailable = 503;
+constexpr size_t kQuotedBytesMax = 200;
+
+double number_at(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0.0;
+}
+
+std::string request_body(const ChatRequest& request) {
+  json body;
+  body["messages"] = json::parse(request.messages, nullptr, false);
+  body["max_tokens"] = request.tokens_max;
+  body["temperature"] = request.temperature;
+  body["seed"] = request.seed;
+  body["stream"] = false;
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Result<Answer> read_answer(const std::string& body) {
+  const json object = json::parse(body, nullptr, false);
+  const json::json_pointer content("/choices/0/message/content");
+  if (!object.is_object() || !object.contains(content)) {
+    return Status::corrupt("not a chat completion: " + body.substr(0, kQuotedBytesMax));
+  }
+  Answer answer;
+  if (object.at(content).is_string()) answer.text = object.at(content).get<std::string>();
+  const json none = json::object();
+  const json& timings = object.contains("timings") ? object.at("timings") : none;
+  answer.tokens = static_cast<int>(number_at(timings, "predicted_n"));
+  answer.decode_ms = number_at(timings, "predicted_ms");
+  answer.draft_tokens = static_cast<int>(number_at(timings, "draft_n"));
+  answer.accepted_tokens = static_cast<int>(number_at(timings, "draft_n_accepted"));
+  const json& usage = object.contains("usage") ? object.at("usage") : none;
+  if (answer.tokens == 0) answer.tokens = static_cast<int>(number_at(usage, "completion_tokens"));
+  return answer;
+}
+
+Status no_response(const httplib::Result& response) {
+  return Status::unavailable("no answer: " + httplib::to_string(response.error()));
+}
+
+Status refused(const httplib::Response& response) {
+  return Status::io("HTTP " + std::to_string(response.status) + ": " +
+                    response.body.substr(0, kQuotedBytesMax));
+}
+
+}  // namespace
+
+struct ServerClient::Impl {
+  Impl(const std::string& url, const std::string& api_key) : client(url) {
+    client.set_keep_alive(true);
+    client.set_tcp_nodelay(true);
+    client.set_connection_timeout(kConnectSeconds);
+    client.set_read_timeout(kAnswerSeconds);
+    if (!api_key.empty()) client.set_bearer_token_auth(api_key);
+  }
+  httplib::Client client;
+};
+
+ServerClient::ServerClient(const std::string& url, const std::string& api_key)
+    : impl_(std::make_unique<Impl>(url, api_key)) {}
+ServerClient::~ServerClient() = default;
+ServerClient::ServerClient(ServerClient&&) noexcept = default;
+
+Status ServerClient::wait_ready(double seconds_max) {
+  const auto deadline = Clock::now() + std::chrono::duration<double>(seconds_max);
+  for (;;) {
+    const httplib::Result response = impl_->client.Get("/health");
+    if (!response) return no_response(response);
+    if (response->status == kHttpOk) return Status::ok();
+    if (response->status != kHttpUnavailable) return refused(*response);
+    if (Clock::now() >= deadline) return Status::unavailable("the server is still loading");
+    std::this_thread::sleep_for(kLoadingPause);
+  }
+}
+
+Result<Answer> ServerClient::chat(const ChatRequest& request) {
+  httplib::Headers headers;
+  if (!request.domain.empty()) headers.emplace("X-Aurora-Domain", request.domain);
+  if (!request.speculate) headers.emplace("X-Aurora-Speculate", "off");
+  const std::string body = request_body(request);
+  for (int attempt = 1;; ++attempt) {
+    const httplib::Result response =
+        impl_->client.Post("/v1/chat/completions", headers, body, "application/json");
+    if (!response) return no_response(response);
+    if (response->status == kHttpOk) return read_answer(response->body);
+    // A loaded server also says 503 when it has no room: that one is a failure and is counted.
+    const bool loading =
+        response->status == kHttpUnavailable && response->body.find("oading") != std::string::npos;
+    if (!loading || attempt == kLoadingTriesMax) return refused(*response);
+    std::this_thread::sleep_for(kLoadingPause);
+  }
+}
+
+Result<std::map<std::string, double>> ServerClient::metrics() {
+  const httplib::Result response = impl_->client.Get("/metrics");
+  if (!response) return no_response(response);
+  if (response->status != kHttpOk) return Status::not_found("the server offers no /metrics");
+  return parse_metrics(response->body);
+}
+
+}  // namespace aurora

@@ -1,0 +1,11 @@
+# aurora_replay: the client behind `aurora replay`. Needs llama.cpp's HTTP library and its json header, nothing else of it.
+add_library(aurora_replay STATIC
+  ${CMAKE_CURRENT_LIST_DIR}/http_client.cc
+  ${CMAKE_CURRENT_LIST_DIR}/page.cc
+  ${CMAKE_CURRENT_LIST_DIR}/plot.cc
+  ${CMAKE_CURRENT_LIST_DIR}/replay.cc
+  ${CMAKE_CURRENT_LIST_DIR}/replay_options.cc
+  ${CMAKE_CURRENT_LIST_DIR}/report.cc
+  ${CMAKE_CURRENT_LIST_DIR}/traffic.cc)
+target_link_libraries(aurora_replay PUBLIC aurora_flags aurora_base aurora_metrics llama_headers
+  ${LLAMA_BUILD}/vendor/cpp-httplib/libcpp-httplib.a Threads::Threads)

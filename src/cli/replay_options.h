@@ -1,0 +1,30 @@
+// The command line of `aurora replay`.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "cli/traffic.h"
+
+namespace aurora {
+
+extern const char* const kReplayUsage;
+
+struct ReplayOptions {
+  std::vector<std::string> files;
+  std::string url = "http://127.0.0.1:8080";
+  std::string api_key;
+  TrafficOptions traffic;
+  size_t concurrency = 1;
+  size_t baseline_every = 0;
+  int tokens_max = 80;
+  double temperature = 0;
+  std::string json_path, html_path, svg_path;
+};
+
+// argv[0] is the subcommand's name. kInvalid names the argument that is wrong.
+Result<ReplayOptions> parse_replay_options(int argc, char** argv);
+
+}  // namespace aurora

@@ -1,0 +1,139 @@
+// `aurora serve`: llama-server with the speculator behind its seam and the trainer beside it.
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+
+#include "aurora_tap_architectures.h"
+#include "base/files.h"
+#include "base/fingerprint.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/self_path.h"
+#include "cli/serve_options.h"
+#include "cli/trainer_process.h"
+#include "gguf.h"
+#include "speculator/speculator.h"
+
+int llama_server(int argc, char** argv);
+
+namespace aurora {
+namespace {
+
+// The file's architecture, or why this file cannot be a target. Reads the header only.
+Result<std::string> target_architecture(const std::string& path) {
+  if (!std::filesystem::is_regular_file(path)) {
+    return Status::not_found("there is no model file " + path + "; give -m FILE.gguf");
+  }
+  const std::unique_ptr<gguf_context, void (*)(gguf_context*)> file(
+      gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
+  if (!file) return Status::invalid(path + " is not a GGUF model; give the target's .gguf file");
+  const int64_t key = gguf_find_key(file.get(), "general.architecture");
+  if (key < 0 || gguf_get_kv_type(file.get(), key) != GGUF_TYPE_STRING) {
+    return Status::invalid(path + " names no architecture; give the target's .gguf file");
+  }
+  return std::string(gguf_get_val_str(file.get(), key));
+}
+
+Status check_target(const std::string& path) {
+  const auto architecture = target_architecture(path);
+  if (!architecture) return architecture.status();
+  for (const char* known : kTapArchitectures) {
+    if (*architecture == known) return Status::ok();
+  }
+  return Status::invalid(
+      "architecture '" + *architecture +
+      "' does not name its layer outputs in llama.cpp, so it cannot be tapped; serve it with "
+      "llama-server");
+}
+
+std::string default_state(const std::string& target) {
+  const char* base = std::getenv("XDG_STATE_HOME");
+  const char* home = std::getenv("HOME");
+  const std::string root =
+      base != nullptr ? base : std::string(home != nullptr ? home : ".") + "/.local/state";
+  return root + "/aurora/" + target;
+}
+
+Status prepare(ServeOptions& options, std::string& target) {
+  if (options.model.empty())
+    return Status::invalid("no model given; run aurora serve -m TARGET.gguf");
+  if (Status status = check_target(options.model); !status) return status;
+  auto fingerprint = file_fingerprint(options.model);
+  if (!fingerprint) return fingerprint.status();
+  target = *fingerprint;
+  if (options.state.empty()) options.state = default_state(target);
+  return make_dirs(options.state);
+}
+
+SpeculatorOptions speculator_options(const ServeOptions& options, const std::string& target) {
+  SpeculatorOptions speculator;
+  speculator.target = target;
+  speculator.traces_dir = options.state + "/traces";
+  speculator.registry_dir = options.state + "/drafts";
+  speculator.trainer_status = options.state + "/trainer.status";
+  speculator.capture = options.capture;
+  speculator.gate = options.gate;
+  speculator.buffer_bytes_max = static_cast<uint64_t>(options.buffer_mib) << 20;
+  speculator.expires_in_s = options.expires_in_s;
+  speculator.draft_prob_min = options.draft_prob_min;
+  return speculator;
+}
+
+std::vector<std::string> trainer_args(const ServeOptions& options) {
+  std::vector<std::string> args = {"-m",
+                                   options.model,
+                                   "--state",
+                                   options.state,
+                                   "--draft-depth",
+                                   std::to_string(options.draft_depth),
+                                   "--gate",
+                                   options.gate ? "replay" : "off"};
+  args.insert(args.end(), options.trainer_args.begin(), options.trainer_args.end());
+  return args;
+}
+
+int run_server(const ServeOptions& options) {
+  std::vector<std::string> args = {"aurora serve"};
+  args.insert(args.end(), options.server_args.begin(), options.server_args.end());
+  for (const char* fixed : {"--metrics", "--spec-type", "draft-eagle3", "--spec-draft-n-max"})
+    args.push_back(fixed);
+  args.push_back(std::to_string(options.draft_depth));
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  return llama_server(static_cast<int>(args.size()), argv.data());
+}
+
+}  // namespace
+
+int serve_main(int argc, char** argv) {
+  auto parsed = parse_serve_options({argv + 1, argv + argc});
+  if (!parsed) {
+    std::fprintf(stderr, "aurora serve: %s\n", parsed.status().message().c_str());
+    return 2;
+  }
+  ServeOptions& options = *parsed;
+  if (options.help) {
+    std::fputs(serve_help().c_str(), stdout);
+    return run_server(options);
+  }
+  std::string target;
+  if (Status status = prepare(options, target); !status) {
+    std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
+    return 2;
+  }
+  Speculator speculator(speculator_options(options, target));
+  seam = &speculator;
+  std::unique_ptr<TrainerProcess> trainer;
+  if (options.train && options.capture) {
+    trainer =
+        std::make_unique<TrainerProcess>(sibling_program("aurora-train"), trainer_args(options));
+  }
+  const int code = run_server(options);
+  trainer.reset();
+  seam = nullptr;
+  return code;
+}
+
+}  // namespace aurora

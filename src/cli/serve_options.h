@@ -1,0 +1,32 @@
+// Flags of `aurora serve` that are ours; everything else goes to llama-server's own parser
+// unchanged.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace aurora {
+
+struct ServeOptions {
+  std::string model;  // from -m, --model or LLAMA_ARG_MODEL
+  std::string state;  // traces, drafts, checkpoint; default: under XDG_STATE_HOME, by target
+  bool capture = true;
+  bool train = true;
+  bool gate = true;
+  int32_t draft_depth = 2;
+  float draft_prob_min = 0;
+  int64_t buffer_mib = 2048;
+  int64_t expires_in_s = 0;
+  std::vector<std::string> server_args;   // for llama-server, without program name
+  std::vector<std::string> trainer_args;  // --train-* flags as given, for aurora-train
+  bool help = false;
+};
+
+// invalid: one sentence that says what to do.
+Result<ServeOptions> parse_serve_options(const std::vector<std::string>& args);
+std::string serve_help();
+
+}  // namespace aurora

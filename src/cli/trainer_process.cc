@@ -1,0 +1,86 @@
+#include "cli/trainer_process.h"
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace aurora {
+namespace {
+
+constexpr int kBackoffSecondsMax = 60;
+constexpr int kHealthySeconds = 60;  // ran this long: the back-off starts anew
+constexpr std::chrono::milliseconds kPoll(100);
+
+}  // namespace
+
+TrainerProcess::TrainerProcess(std::string program, std::vector<std::string> args)
+    : program_(std::move(program)), args_(std::move(args)), thread_([this] { run(); }) {}
+
+TrainerProcess::~TrainerProcess() {
+  stopping_ = true;
+  thread_.join();
+}
+
+int TrainerProcess::spawn() const {
+  std::vector<char*> argv;
+  argv.push_back(const_cast<char*>(program_.c_str()));
+  for (const std::string& arg : args_) argv.push_back(const_cast<char*>(arg.c_str()));
+  argv.push_back(nullptr);
+  const pid_t parent = getpid();
+  const pid_t child = fork();
+  if (child != 0) return child;
+  // Between fork and exec only what is async-signal-safe. A server that dies takes its trainer with
+  // it.
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(1);
+  execv(program_.c_str(), argv.data());
+  _exit(127);
+}
+
+void TrainerProcess::run() {
+  int backoff_s = 1;
+  while (!stopping_) {
+    const pid_t child = spawn();
+    if (child < 0) {
+      LOG_ERROR("cli", "the trainer could not be started; serving goes on without it");
+      return;
+    }
+    LOG_INFO("cli", "trainer started, pid %d", static_cast<int>(child));
+    const int64_t started_us = steady_us();
+    int64_t term_sent_us = 0;
+    int state = 0;
+    while (waitpid(child, &state, WNOHANG) == 0) {
+      if (stopping_ && term_sent_us == 0) {
+        kill(child, SIGTERM);
+        kill(child, SIGCONT);
+        term_sent_us = steady_us();
+      }
+      if (term_sent_us != 0 && steady_us() - term_sent_us > 10'000'000) kill(child, SIGKILL);
+      std::this_thread::sleep_for(kPoll);
+    }
+    if (stopping_) return;
+    if (WIFEXITED(state) && (WEXITSTATUS(state) == 2 || WEXITSTATUS(state) == 127)) {
+      LOG_ERROR("cli",
+                "the trainer does not start (exit code %d, see its line above); serving goes on "
+                "without it",
+                WEXITSTATUS(state));
+      return;
+    }
+    if (steady_us() - started_us > kHealthySeconds * 1'000'000ll) backoff_s = 1;
+    LOG_WARN("cli", "the trainer ended (%s %d); again in %d s",
+             WIFSIGNALED(state) ? "signal" : "exit code",
+             WIFSIGNALED(state) ? WTERMSIG(state) : WEXITSTATUS(state), backoff_s);
+    for (int i = 0; i < backoff_s * 10 && !stopping_; ++i) std::this_thread::sleep_for(kPoll);
+    backoff_s = std::min(kBackoffSecondsMax, backoff_s * 2);
+  }
+}
+
+}  // namespace aurora

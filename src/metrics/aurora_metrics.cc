@@ -1,0 +1,96 @@
+#include "metrics/aurora_metrics.h"
+
+#include <algorithm>
+
+#include "metrics/trainer_status.h"
+
+namespace aurora {
+namespace {
+
+constexpr std::array<const char*, kTraceDropCount> kDropNames = {
+    "queue_full", "buffer_full", "buffer_io", "no_rows", "opt_out",       "capture_off",
+    "lora",       "multimodal",  "shift",     "aborted", "not_completion"};
+constexpr std::array<const char*, kDraftSkipCount> kSkipNames = {"no_draft", "kv_short",
+                                                                 "rows_missing", "error"};
+// mismatch: a sound file for another target. corrupt: wrong bytes, weights that are not finite.
+constexpr std::array<const char*, 4> kRefusedNames = {"truncated", "corrupt", "mismatch", "io"};
+
+// One series for each name, so that a cause shows as 0 before it ever happens.
+template <size_t N>
+std::array<Counter*, N> counters(Metrics& metrics, const char* name, const char* help,
+                                 const char* key, const std::array<const char*, N>& values) {
+  std::array<Counter*, N> out{};
+  for (size_t i = 0; i < N; ++i) out[i] = &metrics.counter(name, help, label(key, values[i]));
+  return out;
+}
+
+}  // namespace
+
+ServeMetrics::ServeMetrics(Metrics& m)
+    : num_drafts(m.counter("aurora:spec_decode_num_drafts_total", "Drafts proposed.")),
+      num_draft_tokens(
+          m.counter("aurora:spec_decode_num_draft_tokens_total", "Draft tokens proposed.")),
+      num_accepted_tokens(
+          m.counter("aurora:spec_decode_num_accepted_tokens_total", "Draft tokens accepted.")),
+      target_steps(m.counter("aurora:target_steps_total",
+                             "Target decode steps of a slot that produced tokens.")),
+      generated_tokens(m.counter("aurora:generated_tokens_total",
+                                 "Tokens generated; divided by target steps: accept length.")),
+      draft_version(m.gauge("aurora:draft_version", "Draft version in service, 0: none.")),
+      swaps(m.counter("aurora:swaps_total", "Draft versions adopted.")),
+      rollbacks(m.counter("aurora:rollbacks_total", "Returns to the last good draft version.")),
+      traces_written(m.counter("aurora:traces_written_total", "Traces appended to the buffer.")),
+      trace_queue_depth(m.gauge("aurora:trace_queue_depth", "Traces waiting for the writer.")),
+      capture_time(m.time_counter("aurora:capture_seconds_total",
+                                  "Decode-thread time spent on capturing traces.")),
+      draft_time(
+          m.time_counter("aurora:draft_seconds_total", "Decode-thread time spent on drafting.")),
+      step_time(
+          m.time_counter("aurora:step_seconds_total", "Decode-thread time of whole target steps.")),
+      speculator_errors(
+          m.counter("aurora:speculator_errors_total", "Exceptions caught in the speculator.")),
+      trainer_alive(m.gauge("aurora:trainer_alive", "1: the trainer reported a moment ago.")),
+      trainer_lag_records(
+          m.gauge("aurora:trainer_lag_records", "Traces that the trainer has yet to read.")),
+      trainer_rows_per_second(
+          m.gauge("aurora:trainer_rows_per_second", "Rows that the trainer learns from.")),
+      trainer_steps(m.gauge("aurora:trainer_steps_total", "Optimizer steps of the trainer.")),
+      dropped_(counters(m, "aurora:traces_dropped_total", "Requests that left no trace.", "cause",
+                        kDropNames)),
+      skipped_(counters(m, "aurora:drafting_skipped_total", "Steps without a proposal.", "cause",
+                        kSkipNames)),
+      refused_(counters(m, "aurora:draft_refused_total", "Draft files refused.", "reason",
+                        kRefusedNames)) {
+  for (size_t i = 0; i < kDraftPositions; ++i) {
+    accepted_[i] = &m.counter("aurora:spec_decode_num_accepted_tokens_per_pos_total",
+                              "Draft tokens accepted, by position in the draft.",
+                              label("position", std::to_string(i)));
+  }
+}
+
+Counter& ServeMetrics::accepted_at(size_t position) const {
+  return *accepted_[std::min(position, kDraftPositions - 1)];
+}
+
+Counter& ServeMetrics::draft_refused(StatusCode why) const {
+  switch (why) {
+    case StatusCode::kTruncated: return *refused_[0];
+    case StatusCode::kCorrupt: return *refused_[1];
+    case StatusCode::kInvalid: return *refused_[2];
+    default: return *refused_[3];
+  }
+}
+
+void ServeMetrics::read_trainer(const std::string& path, int64_t now_ms) {
+  const Result<TrainerStatus> status = read_trainer_status(path);
+  if (!status) {
+    trainer_alive.set(0);
+    return;
+  }
+  trainer_alive.set(is_alive(*status, now_ms) ? 1 : 0);
+  trainer_lag_records.set(status->lag_records);
+  trainer_rows_per_second.set(status->rows_per_second);
+  trainer_steps.set(static_cast<double>(status->steps));
+}
+
+}  // namespace aurora

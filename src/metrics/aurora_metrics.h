@@ -1,0 +1,75 @@
+// Every figure that a server exposes, registered in one place: the only list of names. Writers use
+// the members; each add() or set() is one relaxed atomic, from any thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "metrics/metrics.h"
+
+namespace aurora {
+
+// Why a finished request left no trace. One request counts under one cause.
+enum class TraceDrop {
+  kQueueFull,      // the writer thread lags
+  kBufferFull,     // the record is larger than the buffer may be
+  kBufferIo,       // the operating system refused
+  kNoRows,         // rows of a cached prefix were not kept, or nothing was served
+  kOptOut,         // X-Aurora-Capture: off
+  kCaptureOff,     // --capture off
+  kLora,           // LoRA on the target
+  kMultimodal,     // image or sound input
+  kShift,          // context shift or cache reuse moved cells
+  kAborted,        // the client went away
+  kNotCompletion,  // embedding, rerank
+};
+inline constexpr size_t kTraceDropCount = 11;
+
+// Why a slot proposed nothing in a step.
+enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError };
+inline constexpr size_t kDraftSkipCount = 4;
+
+inline constexpr size_t kDraftPositions = 8;  // later positions count under the last
+
+struct ServeMetrics {
+  explicit ServeMetrics(Metrics& metrics);
+
+  Counter& traces_dropped(TraceDrop cause) const { return *dropped_[static_cast<size_t>(cause)]; }
+  Counter& drafting_skipped(DraftSkip cause) const { return *skipped_[static_cast<size_t>(cause)]; }
+  Counter& accepted_at(size_t position) const;  // 0: the first drafted token
+  Counter& draft_refused(
+      StatusCode why) const;  // of check_draft_file, Registry::verify or the load
+
+  // What the trainer last wrote (metrics/trainer_status.h). No file or an old one: trainer_alive 0.
+  void read_trainer(const std::string& path, int64_t now_ms);
+
+  Counter& num_drafts;
+  Counter& num_draft_tokens;
+  Counter& num_accepted_tokens;
+  Counter& target_steps;      // decode steps of a slot that produced tokens
+  Counter& generated_tokens;  // accept length = generated_tokens / target_steps
+  Gauge& draft_version;       // 0: none
+  Counter& swaps;
+  Counter& rollbacks;
+  Counter& traces_written;
+  Gauge& trace_queue_depth;
+  TimeCounter& capture_time;
+  TimeCounter& draft_time;
+  TimeCounter& step_time;
+  Counter& speculator_errors;  // exceptions caught at the seam
+  Gauge& trainer_alive;
+  Gauge& trainer_lag_records;
+  Gauge& trainer_rows_per_second;
+  Gauge& trainer_steps;
+
+ private:
+  std::array<Counter*, kTraceDropCount> dropped_;
+  std::array<Counter*, kDraftSkipCount> skipped_;
+  std::array<Counter*, kDraftPositions> accepted_;
+  std::array<Counter*, 4> refused_;
+};
+
+}  // namespace aurora

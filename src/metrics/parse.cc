@@ -1,0 +1,64 @@
+#include "metrics/parse.h"
+
+#include <charconv>
+#include <cstddef>
+#include <optional>
+
+namespace aurora {
+namespace {
+
+// End of `name` or `name{labels}`; a brace or a blank inside a quoted label value does not end it.
+std::optional<size_t> end_of_key(std::string_view line) {
+  bool in_braces = false;
+  bool in_quotes = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (in_quotes) {
+      if (c == '\\') ++i;
+      if (c == '"') in_quotes = false;
+    } else if (c == '"' && in_braces) {
+      in_quotes = true;
+    } else if (c == '{') {
+      in_braces = true;
+    } else if (c == '}' && in_braces) {
+      return i + 1;
+    } else if (!in_braces && (c == ' ' || c == '\t')) {
+      return i;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string_view trim_front(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t");
+  return first == std::string_view::npos ? std::string_view{} : text.substr(first);
+}
+
+std::optional<double> read_number(std::string_view text) {
+  text = trim_front(text);
+  text = text.substr(0, text.find_first_of(" \t\r"));
+  if (!text.empty() && text.front() == '+') text.remove_prefix(1);
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+std::map<std::string, double> parse_metrics(std::string_view text) {
+  std::map<std::string, double> samples;
+  while (!text.empty()) {
+    const size_t newline = text.find('\n');
+    const std::string_view line = trim_front(text.substr(0, newline));
+    text = newline == std::string_view::npos ? std::string_view{} : text.substr(newline + 1);
+    if (line.empty() || line.front() == '#') continue;
+    const std::optional<size_t> end = end_of_key(line);
+    if (!end || *end == 0) continue;
+    const std::optional<double> value = read_number(line.substr(*end));
+    if (value) samples[std::string(line.substr(0, *end))] = *value;
+  }
+  return samples;
+}
+
+}  // namespace aurora

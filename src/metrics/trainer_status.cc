@@ -1,0 +1,55 @@
+#include "metrics/trainer_status.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/files.h"
+#include "metrics/metrics.h"
+#include "metrics/parse.h"
+
+namespace aurora {
+namespace {
+
+constexpr const char* kUpdated = "aurora:trainer_updated_ms";
+constexpr const char* kLag = "aurora:trainer_lag_records";
+constexpr const char* kRows = "aurora:trainer_rows_per_second";
+constexpr const char* kSteps = "aurora:trainer_steps_total";
+constexpr size_t kStatusBytesMax = 64 << 10;
+constexpr double kCountMax = 9e15;  // every whole number up to here is a double
+
+}  // namespace
+
+Status write_trainer_status(const std::string& path, const TrainerStatus& status) {
+  Metrics metrics;
+  metrics.gauge(kUpdated, "Unix time of this report.").set(static_cast<double>(status.updated_ms));
+  metrics.gauge(kLag, "Traces that the trainer has yet to read.").set(status.lag_records);
+  metrics.gauge(kRows, "Rows that the trainer learns from.").set(status.rows_per_second);
+  metrics.counter(kSteps, "Optimizer steps.").add(status.steps);
+  return write_file_atomically(path, metrics.text());
+}
+
+Result<TrainerStatus> read_trainer_status(const std::string& path) {
+  const Result<std::string> text = read_file(path, kStatusBytesMax);
+  if (!text) return text.status();
+  const std::map<std::string, double> samples = parse_metrics(*text);
+  for (const char* name : {kUpdated, kLag, kRows, kSteps}) {
+    const auto found = samples.find(name);
+    // Also false for NaN.
+    if (found == samples.end() || !(std::abs(found->second) < kCountMax)) {
+      return Status::corrupt(path + " has no usable " + name);
+    }
+  }
+  TrainerStatus status;
+  status.updated_ms = static_cast<int64_t>(samples.at(kUpdated));
+  status.lag_records = samples.at(kLag);
+  status.rows_per_second = samples.at(kRows);
+  status.steps = static_cast<uint64_t>(std::max(0.0, samples.at(kSteps)));
+  return status;
+}
+
+bool is_alive(const TrainerStatus& status, int64_t now_ms) {
+  return now_ms - status.updated_ms <= kTrainerSilenceMsMax;
+}
+
+}  // namespace aurora

@@ -1,0 +1,269 @@
+#include "registry/registry.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string_view>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/file_handle.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "registry/manifest.h"
+
+namespace aurora {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kGguf = ".gguf";
+constexpr const char* kManifest = ".json";
+constexpr const char* kVerdict = ".verdict.json";
+constexpr size_t kJsonBytesMax = 1 << 20;
+constexpr auto kLockWaitMax = std::chrono::seconds(2);
+constexpr auto kLockRetry = std::chrono::milliseconds(10);
+constexpr size_t kLoggedMax = 1024;
+
+std::string file_name(int64_t version, const char* suffix) {
+  char name[64];
+  std::snprintf(name, sizeof name, "draft-%06" PRId64 "%s", version, suffix);
+  return name;
+}
+
+// "draft-000007.json" -> 7 and ".json"; 0 for a name that is none of ours.
+struct Name {
+  int64_t version = 0;
+  std::string_view suffix;
+};
+
+Name parse_name(std::string_view name) {
+  constexpr std::string_view kPrefix = "draft-";
+  if (!name.starts_with(kPrefix)) return {};
+  const char* begin = name.data() + kPrefix.size();
+  const char* end = name.data() + name.size();
+  Name parsed;
+  const auto [after, error] = std::from_chars(begin, end, parsed.version);
+  if (error != std::errc{} || parsed.version <= 0) return {};
+  parsed.suffix = {after, static_cast<size_t>(end - after)};
+  return parsed;
+}
+
+struct Scan {
+  std::vector<int64_t> manifests;  // rising
+  std::vector<int64_t> ggufs;      // rising
+  int64_t highest = 0;             // over all of our names, unfinished ones too
+};
+
+Result<Scan> scan(const std::string& dir) {
+  Scan found;
+  std::error_code error;
+  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const Name parsed = parse_name(name);
+    found.highest = std::max(found.highest, parsed.version);
+    // Only names as we write them: "draft-7.json" is not version 7's file.
+    if (name == file_name(parsed.version, kManifest)) found.manifests.push_back(parsed.version);
+    if (name == file_name(parsed.version, kGguf)) found.ggufs.push_back(parsed.version);
+  }
+  if (error) return Status::io("cannot list the draft registry " + dir + ": " + error.message());
+  std::sort(found.manifests.begin(), found.manifests.end());
+  std::sort(found.ggufs.begin(), found.ggufs.end());
+  return found;
+}
+
+// Held until the handle closes. Writers of different processes and of one take turns.
+Result<FileHandle> lock(const std::string& dir) {
+  const std::string path = dir + "/registry.lock";
+  FileHandle handle(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!handle.is_open()) {
+    return Status::io("cannot write to the draft registry: " + path + ": " + std::strerror(errno));
+  }
+  const auto give_up = std::chrono::steady_clock::now() + kLockWaitMax;
+  while (::flock(handle.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      return Status::io("cannot lock " + path + ": " + std::strerror(errno));
+    }
+    if (std::chrono::steady_clock::now() > give_up) {
+      return Status::unavailable("another process is writing to the draft registry " + dir);
+    }
+    std::this_thread::sleep_for(kLockRetry);
+  }
+  return handle;
+}
+
+}  // namespace
+
+// Complaints already logged: a broken file is met again at every poll.
+struct Registry::Logged {
+  std::mutex mutex;
+  std::set<std::string> lines;
+
+  void warn_once(const std::string& line) {
+    const std::lock_guard guard(mutex);
+    if (lines.size() >= kLoggedMax || !lines.insert(line).second) return;
+    LOG_WARN("registry", "%s", line.c_str());
+  }
+};
+
+Registry::Registry(std::string dir) : dir_(std::move(dir)), logged_(std::make_shared<Logged>()) {}
+
+Result<Registry> Registry::open(std::string dir) {
+  if (Status status = make_dirs(dir); !status) return status;
+  return Registry(std::move(dir));
+}
+
+std::string Registry::path(int64_t version, const char* suffix) const {
+  return dir_ + "/" + file_name(version, suffix);
+}
+
+std::string Registry::gguf_path(int64_t version) const { return path(version, kGguf); }
+std::string Registry::stage_path() const { return dir_ + "/stage.gguf.tmp"; }
+
+std::optional<DraftManifest> Registry::manifest(int64_t version) const {
+  const std::string file = path(version, kManifest);
+  const Result<std::string> text = read_file(file, kJsonBytesMax);
+  Result<DraftManifest> read = text ? decode_manifest(*text) : text.status();
+  if (read && read->version != version) read = Status::corrupt("it names another version");
+  if (read) return *read;
+  logged_->warn_once("skipping " + file + ": " + read.status().to_string());
+  return std::nullopt;
+}
+
+Result<std::vector<DraftManifest>> Registry::list() const {
+  const Result<Scan> found = scan(dir_);
+  if (!found) return found.status();
+  std::vector<DraftManifest> manifests;
+  for (const int64_t version : found->manifests) {
+    if (std::optional<DraftManifest> one = manifest(version)) manifests.push_back(std::move(*one));
+  }
+  return manifests;
+}
+
+Result<std::optional<DraftManifest>> Registry::newest(const std::string& target) const {
+  const Result<Scan> found = scan(dir_);
+  if (!found) return found.status();
+  for (auto version = found->manifests.rbegin(); version != found->manifests.rend(); ++version) {
+    // Pruned: the manifest outlives its weights.
+    if (!std::binary_search(found->ggufs.begin(), found->ggufs.end(), *version)) continue;
+    std::optional<DraftManifest> one = manifest(*version);
+    if (!one || !one->serve || one->target != target) continue;
+    const Result<std::optional<DraftVerdict>> judged = verdict(*version);
+    if (!judged) {
+      // It may say that the version was refused.
+      logged_->warn_once("skipping version " + std::to_string(*version) + ": " +
+                         judged.status().to_string());
+      continue;
+    }
+    if (*judged && (*judged)->kind != DraftVerdict::Kind::kServing) continue;
+    return one;
+  }
+  return std::optional<DraftManifest>{};
+}
+
+Result<std::optional<DraftVerdict>> Registry::verdict(int64_t version) const {
+  const std::string file = path(version, kVerdict);
+  const Result<std::string> text = read_file(file, kJsonBytesMax);
+  if (!text && text.status().code() == StatusCode::kNotFound) return std::optional<DraftVerdict>{};
+  if (!text) return text.status();
+  Result<DraftVerdict> read = decode_verdict(*text);
+  if (!read) return Status(read.status().code(), file + ": " + read.status().message());
+  if (read->version != version) return Status::corrupt(file + " names another version");
+  return std::optional<DraftVerdict>(std::move(*read));
+}
+
+Result<DraftManifest> Registry::publish(const std::string& staged, DraftManifest manifest) {
+  struct stat seen {};
+  if (::stat(staged.c_str(), &seen) != 0 || !S_ISREG(seen.st_mode) || seen.st_size == 0) {
+    return Status::invalid("nothing to publish: " + staged + " is no file or empty");
+  }
+  const Result<std::string> sha256 = sha256_file(staged);
+  if (!sha256) return sha256.status();
+
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  const Result<Scan> found = scan(dir_);
+  if (!found) return found.status();
+  manifest.version = found->highest + 1;
+  manifest.bytes = static_cast<uint64_t>(seen.st_size);
+  manifest.sha256 = *sha256;
+  manifest.created_ms = unix_ms();
+
+  const std::string gguf = gguf_path(manifest.version);
+  Status status = rename_durably(staged, gguf);
+  if (status) {
+    status = write_file_atomically(path(manifest.version, kManifest), encode_manifest(manifest));
+  }
+  if (!status) {
+    // Back to where it was, so that the publisher may try again; without a manifest nobody saw it.
+    std::rename(gguf.c_str(), staged.c_str());
+    return status;
+  }
+  return manifest;
+}
+
+Status Registry::write_verdict(const DraftVerdict& verdict) {
+  if (verdict.version <= 0) return Status::invalid("a verdict needs the version it is about");
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  return write_file_atomically(path(verdict.version, kVerdict), encode_verdict(verdict));
+}
+
+Status Registry::verify(const DraftManifest& manifest) const {
+  const std::string file = gguf_path(manifest.version);
+  struct stat seen {};
+  if (::stat(file.c_str(), &seen) != 0) {
+    return Status::not_found("cannot read " + file + ": " + std::strerror(errno));
+  }
+  if (static_cast<uint64_t>(seen.st_size) != manifest.bytes) {
+    return Status::corrupt(file + " has " + std::to_string(seen.st_size) +
+                           " bytes, its manifest says " + std::to_string(manifest.bytes));
+  }
+  const Result<std::string> sha256 = sha256_file(file);
+  if (!sha256) return sha256.status();
+  if (*sha256 != manifest.sha256) {
+    return Status::corrupt(file + " has sha256 " + *sha256 + ", its manifest says " +
+                           manifest.sha256);
+  }
+  return Status::ok();
+}
+
+Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned) {
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  const Result<Scan> found = scan(dir_);
+  if (!found) return found.status();
+  std::map<std::string, size_t> kept;  // each target has its own newest ones
+  for (auto version = found->ggufs.rbegin(); version != found->ggufs.rend(); ++version) {
+    if (std::find(pinned.begin(), pinned.end(), *version) != pinned.end()) continue;
+    const bool published =
+        std::binary_search(found->manifests.begin(), found->manifests.end(), *version);
+    if (published) {
+      const std::optional<DraftManifest> one = manifest(*version);
+      if (!one || kept[one->target]++ < keep) continue;
+    }
+    // Without a manifest: left by a publisher that died in between, and the lock says that none is
+    // at it now.
+    const std::string file = gguf_path(*version);
+    if (::unlink(file.c_str()) != 0 && errno != ENOENT) {
+      return Status::io("cannot remove " + file + ": " + std::strerror(errno));
+    }
+  }
+  return Status::ok();
+}
+
+}  // namespace aurora

@@ -1,0 +1,44 @@
+// Is this draft file safe to load, and does it fit the target? Asked before llama.cpp sees the
+// file, because its loader and its graph abort the process on some bad values. Any thread; reads
+// the whole file once (for the loader thread, not for the decode thread). Never aborts, whatever
+// the bytes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "base/status.h"
+
+namespace aurora {
+
+// tokenizer.ggml.* key -> sha256 of its value: what makes two files number the same tokens alike.
+using TokenizerDigest = std::map<std::string, std::string>;
+Result<TokenizerDigest> tokenizer_digest(
+    const std::string& gguf_path);  // of the target, once at start
+
+struct DraftTarget {
+  int hidden = 0;
+  int vocab = 0;
+  int layers = 0;
+  TokenizerDigest tokenizer;  // empty: only the number of tokens is compared
+};
+
+struct DraftFileInfo {
+  int hidden = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int ff = 0;
+  int64_t vocab = 0;  // draft vocabulary: rows of d2t
+  int tap_layers[3] = {0, 0, 0};
+  uint64_t bytes = 0;
+};
+
+// The status is one sentence that begins with the path. truncated: tensor data beyond the end of
+// the file. corrupt: not a GGUF, a broken header, impossible values, a weight that is not finite.
+// invalid: sound, but for another target or of another architecture. not found, io: the file cannot
+// be read.
+Result<DraftFileInfo> check_draft_file(const std::string& path, const DraftTarget& target);
+
+}  // namespace aurora

@@ -1,0 +1,379 @@
+#include "speculator/speculator.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "common.h"
+#include "llama-ext.h"
+#include "speculative.h"
+#include "trace/taps.h"
+
+namespace aurora {
+namespace {
+
+class ScopedTimer {
+ public:
+  explicit ScopedTimer(TimeCounter& counter)
+      : counter_(counter), begin_(std::chrono::steady_clock::now()) {}
+  ~ScopedTimer() {
+    const auto spent = std::chrono::steady_clock::now() - begin_;
+    counter_.add_ns(static_cast<uint64_t>(std::chrono::nanoseconds(spent).count()));
+  }
+
+ private:
+  TimeCounter& counter_;
+  const std::chrono::steady_clock::time_point begin_;
+};
+
+}  // namespace
+
+Speculator::Speculator(SpeculatorOptions options) : options_(std::move(options)) {}
+
+Speculator::~Speculator() { detach(); }
+
+// Whatever throws inside is ours to count: a false or an exception here would abort every slot of
+// the server.
+void Speculator::guard(const char* where, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    serve_.speculator_errors.add();
+    LOG_ERROR("speculator", "%s: %s", where, error.what());
+  }
+}
+
+Speculator::Slot* Speculator::find(int32_t slot) {
+  return slot >= 0 && static_cast<size_t>(slot) < slots_.size() ? &slots_[static_cast<size_t>(slot)]
+                                                                : nullptr;
+}
+
+std::string Speculator::attach(llama_context* target, int32_t slots, int32_t draft_max) {
+  const llama_model* model = llama_get_model(target);
+  if (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
+    return "aurora: this target has recurrent layers, which verify a draft twice; serve it with "
+           "llama-server";
+  }
+  if (llama_model_n_layer(model) < 4)
+    return "aurora: a target needs at least 4 layers to be tapped";
+  target_ = target;
+  draft_max_ = draft_max;
+  hidden_ = llama_model_n_embd(model);
+  vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(model));
+  slots_.clear();
+  slots_.resize(static_cast<size_t>(slots));
+  const VerifyCost cost = measure_verify_cost(target, draft_max);
+  default_tap_layers(llama_model_n_layer(model), tap_layers_);
+  for (const int32_t layer : tap_layers_)
+    llama_set_embeddings_layer_inp(target, static_cast<uint32_t>(layer), true);
+
+  const double pays_above = cost.pays_above(options_.draft_share);
+  LOG_INFO(
+      "speculator",
+      "target step %.1f ms, verify step of %d rows %.1f ms: a draft pays above accept length %.2f",
+      cost.single_ms, draft_max + 1, cost.verify_ms, pays_above);
+  start_writer();
+  DraftLoaderOptions loader;
+  loader.registry_dir = options_.registry_dir;
+  loader.target = options_.target;
+  loader.gate = options_.gate;
+  loader.pays_above = pays_above;
+  loader.threads = llama_n_threads(target);
+  loader_ = std::make_unique<DraftLoader>(loader, DraftHost{target, slots, loader.threads}, serve_);
+  return "";
+}
+
+void Speculator::start_writer() {
+  if (!options_.capture) return;
+  TraceBufferOptions buffer_options;
+  buffer_options.dir = options_.traces_dir;
+  buffer_options.bytes_max = options_.buffer_bytes_max;
+  auto buffer = open_lmdb_buffer(buffer_options);
+  if (!buffer) {
+    LOG_ERROR("speculator", "serving goes on without capture: %s",
+              buffer.status().to_string().c_str());
+    return;
+  }
+  TraceWriterOptions writer;
+  writer.target = options_.target;
+  writer.hidden = hidden_;
+  writer.expires_in_s = options_.expires_in_s;
+  std::copy_n(tap_layers_, kTapCount, writer.tap_layers);
+  writer_ = std::make_unique<TraceWriter>(std::move(*buffer), writer, serve_);
+}
+
+void Speculator::detach() {
+  loader_.reset();
+  engine_.reset();
+  last_good_.reset();
+  writer_.reset();
+  target_ = nullptr;
+  slots_.clear();
+}
+
+void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
+  Slot* slot = find(start.slot);
+  if (slot == nullptr) return;
+  guard("request_start", [&] {
+    slot->rows = rows;
+    slot->rows_whole = !start.shifted && !start.multimodal && !start.lora;
+    if (!slot->rows_whole) rows->clear();
+    if (rows->rows.size() > static_cast<size_t>(start.kept))
+      rows->rows.resize(static_cast<size_t>(start.kept));
+    const bool capture = writer_ && start.completion && start.labels.capture && slot->rows_whole;
+    slot->trace.start(start, capture, options_.law_count);
+  });
+}
+
+// A child of an n > 1 request: its parent's prompt and last logits are its own.
+void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
+  Slot *parent = find(from), *child = find(to);
+  if (parent == nullptr || child == nullptr) return;
+  guard("request_copied", [&] {
+    child->trace = parent->trace;
+    child->rows = rows;
+    child->rows_whole = parent->rows_whole;
+    child->drafted_by = 0;
+  });
+}
+
+void Speculator::token_served(int32_t slot_id, int32_t token) {
+  Slot* slot = find(slot_id);
+  if (slot == nullptr || !slot->trace.active()) return;
+  slot->trace.serve(token);
+  serve_.generated_tokens.add();
+}
+
+TraceDrop Speculator::drop_cause(const Slot& slot) const {
+  const RequestStart& request = slot.trace.request();
+  if (!request.completion) return TraceDrop::kNotCompletion;
+  if (!options_.capture) return TraceDrop::kCaptureOff;
+  if (!request.labels.capture) return TraceDrop::kOptOut;
+  if (request.multimodal) return TraceDrop::kMultimodal;
+  if (request.lora) return TraceDrop::kLora;
+  if (request.shifted || !slot.rows_whole) return TraceDrop::kShift;
+  if (!writer_) return TraceDrop::kBufferIo;
+  return TraceDrop::kNoRows;
+}
+
+void Speculator::request_end(int32_t slot_id) {
+  Slot* slot = find(slot_id);
+  if (slot == nullptr || !slot->trace.active()) return;
+  guard("request_end", [&] {
+    if (slot->trace.served() == 0) {
+      serve_.traces_dropped(slot->trace.capturing() ? TraceDrop::kAborted : drop_cause(*slot))
+          .add();
+    } else if (slot->trace.capturing() && slot->rows_whole && slot->trace.has_rows(*slot->rows)) {
+      FinishedRequest finished;
+      finished.rows = slot->rows->rows;
+      finished.trace = std::move(slot->trace);
+      writer_->offer(std::move(finished));
+    } else {
+      serve_.traces_dropped(drop_cause(*slot)).add();
+    }
+  });
+  slot->trace.stop();
+  slot->trace.set_draft({}, {});
+}
+
+void Speculator::process(const common_batch& batch) {
+  if (target_ == nullptr || batch.size() <= 0) return;
+  guard("process", [&] {
+    ScopedTimer timer(serve_.capture_time);
+    const bool text = batch.has_token() && !batch.has_embd();
+    for (int tap = 0; text && tap < kTapCount; ++tap) {
+      taps_[tap] = llama_get_embeddings_layer_inp(target_, static_cast<uint32_t>(tap_layers_[tap]));
+    }
+    for (int32_t i = 0; i < batch.size(); ++i) {
+      const auto& token = batch.tokens[static_cast<size_t>(i)];
+      Slot* slot = find(token.seq_id);
+      if (slot == nullptr || !slot->trace.active() || slot->rows == nullptr) continue;
+      if (!text) slot->rows_whole = false;
+      if (slot->rows_whole) keep_row(*slot, token.pos[0], token.id, i);
+      if (slot->rows_whole && token.output && slot->trace.capturing()) keep_law(*slot, i);
+      const bool last =
+          i + 1 == batch.size() || batch.tokens[static_cast<size_t>(i) + 1].seq_id != token.seq_id;
+      if (last) finish_step(token.seq_id, token.pos[0], token.output);
+    }
+  });
+}
+
+void Speculator::keep_row(Slot& slot, int32_t position, int32_t token, int32_t batch_index) {
+  auto& rows = slot.rows->rows;
+  const auto at = static_cast<size_t>(position);
+  if (at > rows.size()) {  // a prefix whose rows were never kept (restored from a file), or a shift
+    slot.rows_whole = false;
+    rows.clear();
+    return;
+  }
+  rows.resize(at);
+  auto row = std::make_shared<KeptRow>();
+  row->id = next_row_id_++;
+  row->token = token;
+  row->taps.resize(static_cast<size_t>(kTapCount * hidden_));
+  for (int tap = 0; tap < kTapCount; ++tap) {
+    const float* from =
+        taps_[tap] + static_cast<size_t>(batch_index) * static_cast<size_t>(hidden_);
+    uint16_t* to = row->taps.data() + static_cast<size_t>(tap) * static_cast<size_t>(hidden_);
+    ggml_fp32_to_fp16_row(from, reinterpret_cast<ggml_fp16_t*>(to), hidden_);
+  }
+  rows.push_back(std::move(row));
+}
+
+void Speculator::keep_law(Slot& slot, int32_t batch_index) {
+  const float* logits = llama_get_logits_ith(target_, batch_index);
+  if (logits == nullptr) return;
+  LawRows& laws = slot.trace.step_laws();
+  const auto k = static_cast<size_t>(laws.k);
+  const size_t used = laws.ids.size();
+  laws.ids.resize(used + k);
+  laws.logprobs.resize(used + k);
+  top_law({logits, static_cast<size_t>(vocab_)}, {laws.ids.data() + used, k},
+          {laws.logprobs.data() + used, k}, scratch_);
+}
+
+// last_position: of the slot's last row in the batch. A step counts when it has logits, prefill's
+// last chunk too.
+void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output) {
+  Slot& slot = *find(slot_id);
+  if (!output) return;
+  const auto drafted = static_cast<int32_t>(slot.trace.drafted().size());
+  slot.trace.step(last_position - drafted, slot.drafted_by);
+  serve_.target_steps.add();
+  if (!slot.trace.verifying() && engine_ &&
+      last_position >= static_cast<int32_t>(slot.trace.request().prompt.size())) {
+    live_gate_.observe(engine_->version(), 1, 1);
+  }
+}
+
+void Speculator::accept(int32_t slot_id, int32_t accepted) {
+  Slot* slot = find(slot_id);
+  if (slot == nullptr || !slot->trace.verifying()) return;
+  guard("accept", [&] {
+    serve_.num_accepted_tokens.add(static_cast<uint64_t>(accepted));
+    for (int32_t i = 0; i < accepted; ++i) serve_.accepted_at(static_cast<size_t>(i)).add();
+    slot->trace.accept(accepted, *slot->rows, options_.refused_max);
+    const LiveAdvice advice = live_gate_.observe(slot->drafted_by, accepted + 1, 1);
+    if (advice == LiveAdvice::kRollBack && options_.gate) roll_back();
+    if (advice == LiveAdvice::kPromote && last_good_ && loader_)
+      loader_->retire(std::move(last_good_));
+  });
+}
+
+void Speculator::roll_back() {
+  if (!engine_ || !last_good_ || !loader_) return;
+  DraftVerdict verdict;
+  verdict.version = engine_->version();
+  verdict.kind = DraftVerdict::Kind::kRolledBack;
+  verdict.reason = live_gate_.explain();
+  if (const LiveGate::Stats* stats = live_gate_.find(engine_->version())) {
+    verdict.live_accept_len = stats->mean();
+    verdict.target_steps = static_cast<uint64_t>(stats->steps);
+  }
+  LOG_WARN("speculator", "draft %lld out of service, back to %lld: %s",
+           static_cast<long long>(engine_->version()),
+           static_cast<long long>(last_good_->version()), verdict.reason.c_str());
+  loader_->report(std::move(verdict));
+  loader_->retire(std::move(engine_));
+  engine_ = std::move(last_good_);
+  serve_.rollbacks.add();
+  serve_.draft_version.set(static_cast<double>(engine_->version()));
+}
+
+void Speculator::adopt_if_ready() {
+  auto next = loader_->take();
+  if (!next) return;
+  if (engine_) {
+    // Only a version that serving found good is worth going back to.
+    const bool good = !last_good_ || live_gate_.last_good() == engine_->version();
+    if (good) std::swap(last_good_, engine_);
+    loader_->retire(std::move(engine_));
+    serve_.swaps.add();
+  } else {
+    serve_.swaps.add();
+  }
+  engine_ = std::move(next);
+  live_gate_.adopt(engine_->version());
+  serve_.draft_version.set(static_cast<double>(engine_->version()));
+  LOG_INFO("speculator", "draft %lld serves", static_cast<long long>(engine_->version()));
+}
+
+void Speculator::answer_loader() {
+  if (!loader_->wants_rows()) return;
+  std::vector<std::pair<int32_t, std::vector<KeptRowPtr>>> rows;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    if (slot.trace.active() && slot.rows != nullptr)
+      rows.emplace_back(static_cast<int32_t>(i), slot.rows->rows);
+  }
+  loader_->give_rows(std::move(rows));
+}
+
+// Depth for every slot that may draft in this step; all or nothing where KV cells run short,
+// because a verify batch that the server has to split fails every request in it.
+void Speculator::make_wishes(const std::vector<common_speculative_draft_params>& params) {
+  wishes_.clear();
+  int64_t cells = 0;
+  for (size_t i = 0; i < params.size() && i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    slot.trace.set_draft({}, {});
+    if (!params[i].drafting || !slot.trace.active() || !slot.trace.request().labels.speculate)
+      continue;
+    if (slot.rows == nullptr || slot.rows->rows.empty() ||
+        slot.rows->rows.size() != static_cast<size_t>(params[i].pos0)) {
+      serve_.drafting_skipped(DraftSkip::kRowsMissing).add();
+      continue;
+    }
+    DraftEngine::Wish wish;
+    wish.slot = static_cast<int32_t>(i);
+    wish.rows = slot.rows;
+    wish.next = params[i].id_last;
+    wish.depth = params[i].n_max > 0 ? std::min(draft_max_, params[i].n_max) : draft_max_;
+    wish.prob_min = options_.draft_prob_min;
+    if (wish.depth <= 0) continue;
+    cells += wish.depth;
+    wishes_.push_back(std::move(wish));
+  }
+  if (cells > cells_free_) {
+    serve_.drafting_skipped(DraftSkip::kKvShort).add(wishes_.size());
+    wishes_.clear();
+  }
+}
+
+void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
+  if (target_ == nullptr || loader_ == nullptr) return;
+  guard("draft", [&] {
+    answer_loader();
+    adopt_if_ready();
+    if (!engine_) {
+      for (Slot& slot : slots_) slot.trace.set_draft({}, {});
+      serve_.drafting_skipped(DraftSkip::kNoDraft).add();
+      return;
+    }
+    ScopedTimer timer(serve_.draft_time);
+    make_wishes(params);
+    if (wishes_.empty()) return;
+    if (Status status = engine_->draft(wishes_); !status) {
+      LOG_WARN("speculator", "no draft in this step: %s", status.to_string().c_str());
+      serve_.drafting_skipped(DraftSkip::kError).add(wishes_.size());
+      return;
+    }
+    for (DraftEngine::Wish& wish : wishes_) {
+      if (wish.tokens.empty()) continue;
+      const auto index = static_cast<size_t>(wish.slot);
+      serve_.num_drafts.add();
+      serve_.num_draft_tokens.add(wish.tokens.size());
+      *params[index].result = wish.tokens;
+      slots_[index].drafted_by = engine_->version();
+      slots_[index].trace.set_draft(std::move(wish.tokens), std::move(wish.probs));
+    }
+  });
+}
+
+std::string Speculator::metrics_text() {
+  serve_.read_trainer(options_.trainer_status, unix_ms());
+  return metrics_.text();
+}
+
+}  // namespace aurora

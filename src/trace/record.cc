@@ -1,0 +1,378 @@
+#include "trace/record.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/crc32c.h"
+
+namespace aurora {
+namespace {
+
+constexpr char kMagic[] = {'A', 'U', 'T', 'R'};
+constexpr size_t kLengthOffset = 8;
+constexpr size_t kCrcOffset = 12;
+constexpr size_t kHeadBodyBytes = 8 + 8 + 8 + 4;  // id, created, expires, served tokens
+constexpr size_t kStepBytesMin = 4 + 8 + 2 + 2;
+constexpr size_t kRefusedBytes = 4 + 4 + 4;
+constexpr int32_t kTapLayerMax = 4096;
+constexpr float kLogprobMax = 1e-3f;  // zero but for rounding
+
+// ---- validate ----
+
+Status broken(const char* what) { return Status::corrupt(std::string("record: ") + what); }
+
+Status validate_tokens(const TraceRecord& r) {
+  if (r.tokens.size() > static_cast<size_t>(kRecordTokensMax)) return broken("too many tokens");
+  if (r.prompt_tokens < 1 || r.served_tokens() < 1) {
+    return broken("needs at least one prompt token and one served token");
+  }
+  for (const int32_t token : r.tokens) {
+    if (token < 0) return broken("a token is negative");
+  }
+  return Status::ok();
+}
+
+Status validate_labels(const TraceRecord& r) {
+  if (r.created_ms < 0 || r.expires_ms < 0) return broken("a time is negative");
+  for (const std::string* label : {&r.target, &r.tenant, &r.domain}) {
+    if (label->size() > kLabelBytesMax) return broken("target, tenant or domain is too long");
+  }
+  const SamplingParams& s = r.sampling;
+  if (!std::isfinite(s.temperature) || !std::isfinite(s.top_p) || !std::isfinite(s.min_p)) {
+    return broken("a sampling parameter is not finite");
+  }
+  if (r.target_steps < 0) return broken("the number of target steps is negative");
+  return Status::ok();
+}
+
+Status validate_taps(const TraceRecord& r) {
+  if (r.hidden < 1 || r.hidden > kHiddenMax) return broken("hidden size out of range");
+  if (r.tap_type != TapType::kF16) return broken("unknown tap type");
+  for (const int32_t layer : r.tap_layers) {
+    if (layer < 0 || layer > kTapLayerMax) return broken("a tap layer is out of range");
+  }
+  const size_t row_taps = static_cast<size_t>(r.hidden) * kTapCount;
+  if (r.taps.size() != static_cast<size_t>(r.rows()) * row_taps) {
+    return broken("taps are not [rows, 3, hidden]");
+  }
+  if (r.refused_taps.size() != r.refused.size() * row_taps) {
+    return broken("refused taps are not [refused, 3, hidden]");
+  }
+  return Status::ok();
+}
+
+Status validate_laws(const LawRows& laws, size_t rows) {
+  if (rows == 0) {
+    return laws.ids.empty() && laws.logprobs.empty() && laws.k >= 0 && laws.k <= kLawTopMax
+               ? Status::ok()
+               : broken("laws for rows that are not there");
+  }
+  if (laws.k < 1 || laws.k > kLawTopMax) return broken("k of a law is out of range");
+  const size_t k = static_cast<size_t>(laws.k);
+  if (laws.ids.size() != rows * k || laws.logprobs.size() != rows * k) {
+    return broken("laws are not [rows, k]");
+  }
+  for (size_t i = 0; i < laws.ids.size(); ++i) {
+    if (laws.ids[i] < 0) return broken("a token of a law is negative");
+    // The comparison is written so that a NaN fails it.
+    const float above = i % k == 0 ? kLogprobMax : laws.logprobs[i - 1];
+    if (!(laws.logprobs[i] <= above) || !std::isfinite(laws.logprobs[i])) {
+      return broken("log-probabilities of a law do not fall from zero");
+    }
+  }
+  return Status::ok();
+}
+
+Status validate_step(const TraceRecord& r, const VerifyStep& step) {
+  const int64_t end = static_cast<int64_t>(r.tokens.size());  // L + 1
+  if (step.first < r.prompt_tokens || step.first >= end) return broken("a step is out of range");
+  if (step.draft_version < 0) return broken("a draft version is negative");
+  if (step.drafted.size() > UINT16_MAX) return broken("a step drafted too many tokens");
+  if (step.draft_probs.size() != step.drafted.size()) {
+    return broken("a step has not one probability for each drafted token");
+  }
+  if (step.accepted > step.drafted.size() || step.first + int64_t{step.accepted} > end) {
+    return broken("a step accepted more than it drafted or the request served");
+  }
+  for (size_t i = 0; i < step.drafted.size(); ++i) {
+    if (step.drafted[i] < 0) return broken("a drafted token is negative");
+    if (!(step.draft_probs[i] >= 0.0f && step.draft_probs[i] <= 1.0f + kLogprobMax)) {
+      return broken("a draft probability is not one");
+    }
+    if (i < step.accepted && step.drafted[i] != r.tokens[static_cast<size_t>(step.first) + i]) {
+      return broken("an accepted token was not served");
+    }
+  }
+  return Status::ok();
+}
+
+Status validate_refused(const TraceRecord& r) {
+  for (size_t i = 0; i < r.refused.size(); ++i) {
+    const RefusedRow& row = r.refused[i];
+    if (row.step < 0 || static_cast<size_t>(row.step) >= r.steps.size()) {
+      return broken("a refused row names no step");
+    }
+    const VerifyStep& step = r.steps[static_cast<size_t>(row.step)];
+    const bool begins_step = i == 0 || r.refused[i - 1].step != row.step;
+    if (begins_step && i > 0 && r.refused[i - 1].step > row.step) {
+      return broken("refused rows are not in the order of their steps");
+    }
+    const int64_t expected =
+        begins_step ? int64_t{step.first} + step.accepted : int64_t{r.refused[i - 1].position} + 1;
+    if (row.position != expected) return broken("refused rows of a step are not consecutive");
+    if (begins_step && row.position > r.rows()) return broken("a refused row has no sibling");
+    const int64_t in_step = int64_t{row.position} - step.first;
+    if (in_step >= static_cast<int64_t>(step.drafted.size()) ||
+        step.drafted[static_cast<size_t>(in_step)] != row.token) {
+      return broken("a refused row is not what the step drafted");
+    }
+  }
+  return Status::ok();
+}
+
+// ---- encode ----
+
+void put_label(ByteWriter& out, const std::string& label) {
+  out.put(static_cast<uint16_t>(label.size()));
+  out.put_bytes(label);
+}
+
+template <typename T>
+void put_counted(ByteWriter& out, const std::vector<T>& values) {
+  out.put(static_cast<uint32_t>(values.size()));
+  out.put_span(std::span<const T>(values));
+}
+
+void put_laws(ByteWriter& out, const LawRows& laws) {
+  out.put(laws.k);
+  put_counted(out, laws.ids);
+  out.put_span(std::span<const float>(laws.logprobs));
+}
+
+void put_steps(ByteWriter& out, const TraceRecord& r) {
+  out.put(static_cast<uint32_t>(r.steps.size()));
+  for (const VerifyStep& step : r.steps) {
+    out.put(step.first);
+    out.put(step.draft_version);
+    out.put(step.accepted);
+    out.put(static_cast<uint16_t>(step.drafted.size()));
+    out.put_span(std::span<const int32_t>(step.drafted));
+    out.put_span(std::span<const float>(step.draft_probs));
+  }
+}
+
+size_t body_bytes_estimate(const TraceRecord& r) {
+  return 4096 + 4 * r.tokens.size() + 2 * (r.taps.size() + r.refused_taps.size()) +
+         8 * (r.laws.ids.size() + r.refused_laws.ids.size()) + 64 * r.steps.size() +
+         kRefusedBytes * r.refused.size();
+}
+
+// ---- decode ----
+
+std::string get_label(ByteReader& in) { return in.get_string(in.get<uint16_t>()); }
+
+template <typename T>
+std::vector<T> get_counted(ByteReader& in) {
+  return in.get_vector<T>(in.get<uint32_t>());
+}
+
+LawRows get_laws(ByteReader& in) {
+  LawRows laws;
+  laws.k = in.get<int32_t>();
+  laws.ids = get_counted<int32_t>(in);
+  laws.logprobs = in.get_vector<float>(laws.ids.size());
+  return laws;
+}
+
+std::vector<VerifyStep> get_steps(ByteReader& in) {
+  const size_t count = in.get<uint32_t>();
+  std::vector<VerifyStep> steps;
+  if (count > in.remaining() / kStepBytesMin) in.fail();
+  if (!in.ok()) return steps;
+  steps.resize(count);
+  for (VerifyStep& step : steps) {
+    step.first = in.get<int32_t>();
+    step.draft_version = in.get<int64_t>();
+    step.accepted = in.get<uint16_t>();
+    const size_t drafted = in.get<uint16_t>();
+    step.drafted = in.get_vector<int32_t>(drafted);
+    step.draft_probs = in.get_vector<float>(drafted);
+    if (!in.ok()) break;
+  }
+  return steps;
+}
+
+std::vector<RefusedRow> get_refused(ByteReader& in) {
+  const size_t count = in.get<uint32_t>();
+  std::vector<RefusedRow> refused;
+  if (count > in.remaining() / kRefusedBytes) in.fail();
+  if (!in.ok()) return refused;
+  refused.resize(count);
+  for (RefusedRow& row : refused) {
+    row.step = in.get<int32_t>();
+    row.position = in.get<int32_t>();
+    row.token = in.get<int32_t>();
+  }
+  return refused;
+}
+
+SamplingParams get_sampling(ByteReader& in) {
+  SamplingParams s;
+  s.temperature = in.get<float>();
+  s.top_p = in.get<float>();
+  s.min_p = in.get<float>();
+  s.top_k = in.get<int32_t>();
+  s.seed = in.get<uint32_t>();
+  return s;
+}
+
+RecordHead get_head(ByteReader& in) {
+  RecordHead head;
+  head.id = in.get<uint64_t>();
+  head.created_ms = in.get<int64_t>();
+  head.expires_ms = in.get<int64_t>();
+  head.served_tokens = in.get<int32_t>();
+  return head;
+}
+
+struct RecordHeader {
+  uint32_t body_bytes = 0;
+  uint32_t crc = 0;
+};
+
+Result<RecordHeader> read_header(std::span<const std::byte> bytes) {
+  if (bytes.size() < kRecordHeaderBytes) return Status::truncated("record header");
+  if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0) return Status::corrupt("record magic");
+  ByteReader in(bytes.subspan(sizeof kMagic));
+  const uint16_t version = in.get<uint16_t>();
+  const uint16_t flags = in.get<uint16_t>();
+  if (version > kRecordVersion) {
+    return Status::invalid("record version " + std::to_string(version) +
+                           " is newer than this program reads (" + std::to_string(kRecordVersion) +
+                           ")");
+  }
+  if (version != kRecordVersion || flags != 0) return Status::corrupt("record version or flags");
+  RecordHeader header;
+  header.body_bytes = in.get<uint32_t>();
+  header.crc = in.get<uint32_t>();
+  return header;
+}
+
+TraceRecord get_body(ByteReader& in, int32_t& served_tokens) {
+  TraceRecord r;
+  const RecordHead head = get_head(in);
+  r.id = head.id;
+  r.created_ms = head.created_ms;
+  r.expires_ms = head.expires_ms;
+  served_tokens = head.served_tokens;
+  r.target = get_label(in);
+  r.tenant = get_label(in);
+  r.domain = get_label(in);
+  r.sampling = get_sampling(in);
+  r.target_steps = in.get<int32_t>();
+  r.hidden = in.get<int32_t>();
+  r.tap_type = static_cast<TapType>(in.get<uint8_t>());
+  for (int32_t& layer : r.tap_layers) layer = in.get<int32_t>();
+  r.prompt_tokens = in.get<int32_t>();
+  r.tokens = get_counted<int32_t>(in);
+  r.taps = get_counted<uint16_t>(in);
+  r.laws = get_laws(in);
+  r.steps = get_steps(in);
+  r.refused = get_refused(in);
+  r.refused_taps = get_counted<uint16_t>(in);
+  r.refused_laws = get_laws(in);
+  return r;
+}
+
+}  // namespace
+
+Status validate(const TraceRecord& record) {
+  if (Status s = validate_tokens(record); !s) return s;
+  if (Status s = validate_labels(record); !s) return s;
+  if (Status s = validate_taps(record); !s) return s;
+  if (Status s = validate_laws(record.laws, static_cast<size_t>(record.served_tokens())); !s) {
+    return s;
+  }
+  for (const VerifyStep& step : record.steps) {
+    if (Status s = validate_step(record, step); !s) return s;
+  }
+  if (Status s = validate_refused(record); !s) return s;
+  return validate_laws(record.refused_laws, record.refused.size());
+}
+
+std::vector<std::byte> encode(const TraceRecord& record) {
+  CHECK(validate(record).is_ok());
+  ByteWriter out;
+  out.reserve(kRecordHeaderBytes + body_bytes_estimate(record));
+  out.put_bytes({kMagic, sizeof kMagic});
+  out.put(kRecordVersion);
+  out.put(uint16_t{0});  // flags
+  out.put(uint32_t{0});  // body bytes and crc: below, when they are known
+  out.put(uint32_t{0});
+  out.put(record.id);
+  out.put(record.created_ms);
+  out.put(record.expires_ms);
+  out.put(record.served_tokens());
+  put_label(out, record.target);
+  put_label(out, record.tenant);
+  put_label(out, record.domain);
+  out.put(record.sampling.temperature);
+  out.put(record.sampling.top_p);
+  out.put(record.sampling.min_p);
+  out.put(record.sampling.top_k);
+  out.put(record.sampling.seed);
+  out.put(record.target_steps);
+  out.put(record.hidden);
+  out.put(static_cast<uint8_t>(record.tap_type));
+  for (const int32_t layer : record.tap_layers) out.put(layer);
+  out.put(record.prompt_tokens);
+  put_counted(out, record.tokens);
+  put_counted(out, record.taps);
+  put_laws(out, record.laws);
+  put_steps(out, record);
+  out.put(static_cast<uint32_t>(record.refused.size()));
+  for (const RefusedRow& row : record.refused) {
+    out.put(row.step);
+    out.put(row.position);
+    out.put(row.token);
+  }
+  put_counted(out, record.refused_taps);
+  put_laws(out, record.refused_laws);
+  const std::span<const std::byte> body = out.bytes().subspan(kRecordHeaderBytes);
+  CHECK(body.size() <= UINT32_MAX);
+  out.patch(kLengthOffset, static_cast<uint32_t>(body.size()));
+  out.patch(kCrcOffset, crc32c(body));
+  return std::move(out).take();
+}
+
+Result<TraceRecord> decode(std::span<const std::byte> bytes) {
+  const Result<RecordHeader> header = read_header(bytes);
+  if (!header) return header.status();
+  const std::span<const std::byte> body = bytes.subspan(kRecordHeaderBytes);
+  if (body.size() < header->body_bytes) return Status::truncated("record body");
+  if (body.size() > header->body_bytes) return Status::corrupt("bytes behind the record");
+  if (header->crc != crc32c(body)) return Status::corrupt("record crc");
+  ByteReader in(body);
+  int32_t served_tokens = 0;
+  TraceRecord record = get_body(in, served_tokens);
+  if (!in.ok()) return Status::corrupt("record: a count runs past the end");
+  if (in.remaining() != 0) return Status::corrupt("record: bytes left over");
+  if (Status s = validate(record); !s) return s;
+  if (record.served_tokens() != served_tokens) return Status::corrupt("record: served tokens");
+  return record;
+}
+
+Result<RecordHead> decode_head(std::span<const std::byte> bytes) {
+  const Result<RecordHeader> header = read_header(bytes);
+  if (!header) return header.status();
+  const std::span<const std::byte> body = bytes.subspan(kRecordHeaderBytes);
+  if (body.size() < kHeadBodyBytes) return Status::truncated("record head");
+  ByteReader in(body);
+  RecordHead head = get_head(in);
+  head.record_bytes = kRecordHeaderBytes + header->body_bytes;
+  return head;
+}
+
+}  // namespace aurora

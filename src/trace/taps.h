@@ -1,0 +1,18 @@
+// Which target layers are tapped: the INPUT of each. Server and trainer must agree, and the record
+// carries them.
+#pragma once
+
+#include <cstdint>
+
+namespace aurora {
+
+// {2, n/2, n-1}: low and middle as EAGLE-3 has them (arXiv 2503.01840, section 3.1); high is the
+// input of the last layer, so that a draft which starts as a copy of that layer starts near the
+// target's own last step.
+inline void default_tap_layers(int32_t target_layers, int32_t out[3]) {
+  out[0] = 2;
+  out[1] = target_layers / 2;
+  out[2] = target_layers - 1;
+}
+
+}  // namespace aurora

@@ -1,0 +1,230 @@
+#include "train/eagle3.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+namespace aurora {
+namespace {
+
+using at::Tensor;
+
+Tensor unit_rms(const Tensor& x, double eps) {
+  return x * (x.square().mean(-1, /*keepdim=*/true) + eps).rsqrt();
+}
+
+Tensor linear(const Eagle3& draft, const Tensor& x, const Tensor& w) {
+  if (!draft.bf16) return at::linear(x, w);
+  return at::linear(x.to(at::kBFloat16), w.to(at::kBFloat16)).to(x.scalar_type());
+}
+
+struct Rope {
+  Tensor cos, sin;  // [n, 1, head_dim / 2]
+};
+
+// Angles in float64: at position 2000 a float32 product of powers is off in the fourth digit.
+Rope rope_at(const DraftShape& shape, const Tensor& position, at::ScalarType dtype) {
+  const int half = shape.head_dim / 2;
+  const Tensor exponent = at::arange(half, at::kDouble).mul_(-2.0 / shape.head_dim);
+  const Tensor frequency = at::pow(static_cast<double>(shape.rope_base), exponent);
+  const Tensor angle = (position.unsqueeze(-1) * frequency).unsqueeze(1);
+  return {angle.cos().to(dtype), angle.sin().to(dtype)};
+}
+
+// x: [n, heads, head_dim]; pairs (2i, 2i+1) turn together.
+Tensor rotate(const Tensor& x, const Rope& rope) {
+  const Tensor pairs = x.unflatten(-1, {x.size(-1) / 2, 2});
+  const Tensor even = pairs.select(-1, 0), odd = pairs.select(-1, 1);
+  return at::stack({even * rope.cos - odd * rope.sin, even * rope.sin + odd * rope.cos}, -1)
+      .flatten(-2);
+}
+
+struct Heads {
+  int64_t kv, group, dim;  // query heads = kv * group
+};
+
+// Scores and values of the later steps: one entry a column, seen by that column alone.
+struct OwnEntries {
+  std::vector<Tensor> k, v;  // per step 1 ... k: [queries, kv, dim]
+};
+
+// One request. q: [n, kv, group, dim]; k, v: [rows, kv, dim]; mask: [n, rows]; own: [n, kv, group,
+// steps] raw products and [n, steps, kv, dim] values, undefined at step 0. Returns [n, kv * group *
+// dim].
+Tensor attend(const Heads& heads, const Tensor& q, const Tensor& k, const Tensor& v,
+              const Tensor& mask, const Tensor& own_scores, const Tensor& own_values) {
+  const int64_t n = q.size(0), rows = k.size(0);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(heads.dim));
+  const Tensor q_by_head = q.permute({1, 2, 0, 3}).reshape({heads.kv, heads.group * n, heads.dim});
+  Tensor scores = at::bmm(q_by_head, k.permute({1, 2, 0})).view({heads.kv, heads.group, n, rows});
+  scores = scores * scale + mask;
+  if (own_scores.defined())
+    scores = at::cat({scores, own_scores.permute({1, 2, 0, 3}) * scale}, -1);
+  const Tensor probs = scores.softmax(-1);
+  const Tensor shared = probs.narrow(-1, 0, rows).reshape({heads.kv, heads.group * n, rows});
+  Tensor out = at::bmm(shared, v.permute({1, 0, 2})).view({heads.kv, heads.group, n, heads.dim});
+  if (own_scores.defined()) {
+    const int64_t steps = own_scores.size(-1);
+    // [kv, group, n, steps, 1] * [kv, 1, n, steps, dim], summed over the steps.
+    const Tensor weights = probs.narrow(-1, rows, steps).unsqueeze(-1);
+    out = out + (weights * own_values.permute({2, 0, 1, 3}).unsqueeze(1)).sum(-2);
+  }
+  return out.permute({2, 0, 1, 3}).reshape({n, heads.kv * heads.group * heads.dim});
+}
+
+class Forward {
+ public:
+  Forward(const Eagle3& draft, const PackedBatch& batch, const BatchTensors& tensors)
+      : d_(draft),
+        batch_(batch),
+        t_(tensors),
+        heads_{draft.shape.kv_heads, draft.shape.heads / draft.shape.kv_heads,
+               draft.shape.head_dim} {}
+
+  std::vector<Tensor> run(int steps) {
+    const Tensor g = linear(d_, t_.taps, d_[kFc]);
+    const Tensor z = joined(t_.row_embed, g);
+    const auto dtype = g.scalar_type();
+    k0_ = rotate(kv_heads(linear(d_, z, d_[kWk])), rope_at(d_.shape, t_.position, dtype));
+    v0_ = kv_heads(linear(d_, z, d_[kWv]));
+    std::vector<Tensor> out;
+    Tensor state = g.index_select(0, t_.query_row);
+    Tensor z_query = z.index_select(0, t_.query_row);
+    for (int k = 0; k < steps; ++k) {
+      if (k > 0) z_query = joined(t_.query_embed[static_cast<size_t>(k)], state);
+      const Rope rope = rope_at(d_.shape, t_.query_position + k, dtype);
+      state = layer(state, z_query, rope, k);
+      out.push_back(unit_rms(state, d_.shape.rms_eps) * d_[kOutputNorm]);
+    }
+    return out;
+  }
+
+ private:
+  Tensor joined(const Tensor& embed_index, const Tensor& g) const {
+    const Tensor e = t_.embeds.index_select(0, embed_index) * d_[kAttnNorm];
+    return at::cat({e, unit_rms(g, d_.shape.rms_eps) * d_[kHiddenNorm]}, -1);
+  }
+
+  Tensor kv_heads(const Tensor& x) const { return x.view({x.size(0), heads_.kv, heads_.dim}); }
+
+  Tensor layer(const Tensor& state, const Tensor& z, const Rope& rope, int k) {
+    Tensor q = linear(d_, z, d_[kWq]).view({z.size(0), heads_.kv * heads_.group, heads_.dim});
+    q = rotate(q, rope).view({z.size(0), heads_.kv, heads_.group, heads_.dim});
+    if (k > 0) {
+      own_.k.push_back(rotate(kv_heads(linear(d_, z, d_[kWk])), rope));
+      own_.v.push_back(kv_heads(linear(d_, z, d_[kWv])));
+    }
+    const Tensor h = state + linear(d_, attention(q), d_[kWo]);
+    const Tensor u = unit_rms(h, d_.shape.rms_eps) * d_[kFfnNorm];
+    const Tensor hidden = at::silu(linear(d_, u, d_[kGate])) * linear(d_, u, d_[kUp]);
+    return h + linear(d_, hidden, d_[kDown]);
+  }
+
+  Tensor attention(const Tensor& q) const {
+    Tensor own_scores, own_values;
+    if (!own_.k.empty()) {
+      const Tensor keys = at::stack(own_.k, 1);  // [queries, steps, kv, dim]
+      own_scores = (q.unsqueeze(1) * keys.unsqueeze(3)).sum(-1).permute({0, 2, 3, 1});
+      own_values = at::stack(own_.v, 1);
+    }
+    std::vector<Tensor> parts;
+    for (size_t i = 0; i < batch_.requests.size(); ++i) {
+      const PackedRequest& r = batch_.requests[i];
+      const auto of_request = [&r](const Tensor& x) {
+        return x.defined() ? x.narrow(0, r.query0, r.queries) : x;
+      };
+      parts.push_back(attend(heads_, of_request(q), k0_.narrow(0, r.row0, r.rows),
+                             v0_.narrow(0, r.row0, r.rows), t_.masks[i], of_request(own_scores),
+                             of_request(own_values)));
+    }
+    return at::cat(parts, 0);
+  }
+
+  const Eagle3& d_;
+  const PackedBatch& batch_;
+  const BatchTensors& t_;
+  const Heads heads_;
+  Tensor k0_, v0_;
+  OwnEntries own_;
+};
+
+Tensor floats(const std::vector<float>& values, at::IntArrayRef shape, at::ScalarType dtype) {
+  Tensor out = at::empty(shape, at::kFloat);
+  std::copy(values.begin(), values.end(), out.data_ptr<float>());
+  return out.to(dtype);
+}
+
+Tensor longs(const int64_t* values, size_t count) {
+  Tensor out = at::empty({static_cast<int64_t>(count)}, at::kLong);
+  std::copy_n(values, count, out.data_ptr<int64_t>());
+  return out;
+}
+
+}  // namespace
+
+std::array<std::vector<float>*, kTensorCount> draft_arrays(DraftWeights& w) {
+  return {&w.fc,       &w.attn_norm, &w.hidden_norm, &w.wq,   &w.wk,          &w.wv,    &w.wo,
+          &w.ffn_norm, &w.gate,      &w.up,          &w.down, &w.output_norm, &w.output};
+}
+
+Eagle3 eagle3_from(const DraftWeights& weights, at::ScalarType dtype) {
+  Eagle3 draft;
+  draft.shape = weights.shape;
+  DraftWeights copy = weights;
+  const auto arrays = draft_arrays(copy);
+  const int64_t d = weights.shape.hidden, ff = weights.shape.ff;
+  const int64_t q = int64_t{weights.shape.heads} * weights.shape.head_dim;
+  const int64_t kv = int64_t{weights.shape.kv_heads} * weights.shape.head_dim;
+  const auto v = static_cast<int64_t>(weights.d2t.size());
+  const std::vector<int64_t> shapes[kTensorCount] = {
+      {d, 3 * d}, {d},     {d},     {q, 2 * d}, {kv, 2 * d}, {kv, 2 * d}, {d, q},
+      {d},        {ff, d}, {ff, d}, {d, ff},    {d},         {v, d}};
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    CHECK(static_cast<int64_t>(arrays[i]->size()) == c10::multiply_integers(shapes[i]));
+    draft.p[i] = floats(*arrays[i], shapes[i], dtype);
+  }
+  return draft;
+}
+
+DraftWeights eagle3_to(const Eagle3& draft, std::vector<int64_t> d2t) {
+  DraftWeights weights;
+  weights.shape = draft.shape;
+  weights.d2t = std::move(d2t);
+  const auto arrays = draft_arrays(weights);
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const Tensor flat = draft.p[i].detach().to(at::kFloat).contiguous();
+    arrays[i]->assign(flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel());
+  }
+  return weights;
+}
+
+BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::ScalarType dtype) {
+  BatchTensors t;
+  t.taps = floats(batch.taps, {batch.rows, 3 * batch.hidden}, dtype);
+  t.embeds =
+      unit_rms(floats(batch.embeds, {batch.embeds_count, batch.hidden}, dtype), shape.rms_eps);
+  t.row_embed = longs(batch.row_embed.data(), batch.row_embed.size());
+  t.query_row = longs(batch.query_row.data(), batch.query_row.size());
+  const auto queries = static_cast<size_t>(batch.queries);
+  for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k)
+    t.query_embed.push_back(longs(batch.query_embed.data() + k * queries, queries));
+  t.position = floats(batch.position, {batch.rows}, at::kDouble);
+  t.query_position = t.position.index_select(0, t.query_row);
+  for (const PackedRequest& r : batch.requests) {
+    // Query i stands at row first + i and sees rows up to itself.
+    const Tensor row = at::arange(r.rows, at::kLong).unsqueeze(0);
+    const Tensor last = at::arange(r.rows - r.queries, r.rows, at::kLong).unsqueeze(1);
+    t.masks.push_back(at::zeros({r.queries, r.rows}, dtype)
+                          .masked_fill_(row > last, -std::numeric_limits<double>::infinity()));
+  }
+  return t;
+}
+
+std::vector<Tensor> eagle3_forward(const Eagle3& draft, const PackedBatch& batch,
+                                   const BatchTensors& tensors, int steps) {
+  CHECK(steps <= batch.steps);
+  return Forward(draft, batch, tensors).run(steps);
+}
+
+}  // namespace aurora

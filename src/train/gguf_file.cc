@@ -1,0 +1,180 @@
+#include "train/gguf_file.h"
+
+#include <fcntl.h>
+#include <ggml.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace aurora {
+namespace {
+
+// The number of `type` at `data`, as a double or an int64: GGUF writers disagree about widths.
+template <typename T>
+bool load_number(gguf_type type, const void* data, size_t index, T& out) {
+  const auto load = [&]<typename S>(S) {
+    S value;
+    std::memcpy(&value, static_cast<const std::byte*>(data) + index * sizeof(S), sizeof(S));
+    out = static_cast<T>(value);
+    return true;
+  };
+  switch (type) {
+    case GGUF_TYPE_UINT8: return load(uint8_t{});
+    case GGUF_TYPE_INT8: return load(int8_t{});
+    case GGUF_TYPE_UINT16: return load(uint16_t{});
+    case GGUF_TYPE_INT16: return load(int16_t{});
+    case GGUF_TYPE_UINT32: return load(uint32_t{});
+    case GGUF_TYPE_INT32: return load(int32_t{});
+    case GGUF_TYPE_UINT64: return load(uint64_t{});
+    case GGUF_TYPE_INT64: return load(int64_t{});
+    case GGUF_TYPE_FLOAT32: return load(float{});
+    case GGUF_TYPE_FLOAT64: return load(double{});
+    default: return false;
+  }
+}
+
+template <typename T>
+Result<T> read_number(const GgufFile& file, const std::string& key, size_t index) {
+  const gguf_context* meta = file.meta();
+  const int64_t id = gguf_find_key(meta, key.c_str());
+  if (id < 0) return Status::invalid(file.path() + " has no key " + key);
+  gguf_type type = gguf_get_kv_type(meta, id);
+  T value{};
+  bool loaded = false;
+  if (type != GGUF_TYPE_ARRAY) {
+    if (type != GGUF_TYPE_STRING && type != GGUF_TYPE_BOOL) {
+      loaded = load_number(type, gguf_get_val_data(meta, id), 0, value);
+    }
+  } else if (gguf_get_arr_type(meta, id) != GGUF_TYPE_STRING && index < gguf_get_arr_n(meta, id)) {
+    loaded = load_number(gguf_get_arr_type(meta, id), gguf_get_arr_data(meta, id), index, value);
+  }
+  if (!loaded) return Status::invalid(file.path() + ": key " + key + " is not a number");
+  return value;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::string& path) {
+  std::unique_ptr<GgufFile> file(new GgufFile);
+  file->path_ = path;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Status::io("cannot open " + path + ": " + std::strerror(errno));
+  struct stat info = {};
+  void* map = MAP_FAILED;
+  if (fstat(fd, &info) == 0 && info.st_size > 0) {
+    map = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0);
+  }
+  close(fd);
+  if (map == MAP_FAILED) return Status::invalid(path + " is not a GGUF file");
+  file->map_ = static_cast<const std::byte*>(map);
+  file->map_bytes_ = static_cast<size_t>(info.st_size);
+
+  file->meta_.reset(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}));
+  if (!file->meta_) return Status::invalid(path + " is not a GGUF file");
+  if (file->has("split.count") && file->integer("split.count").is_ok() &&
+      *file->integer("split.count") > 1) {
+    return Status::invalid(path + " is one part of a split model: merge the parts first");
+  }
+  for (int64_t i = 0; i < gguf_get_n_tensors(file->meta_.get()); ++i) {
+    const size_t end = gguf_get_data_offset(file->meta_.get()) +
+                       gguf_get_tensor_offset(file->meta_.get(), i) +
+                       gguf_get_tensor_size(file->meta_.get(), i);
+    if (end > file->map_bytes_) {
+      return Status::truncated(path + " ends before tensor " +
+                               gguf_get_tensor_name(file->meta_.get(), i));
+    }
+  }
+  return file;
+}
+
+GgufFile::~GgufFile() {
+  if (map_ != nullptr) munmap(const_cast<std::byte*>(map_), map_bytes_);
+}
+
+bool GgufFile::has(const std::string& key) const {
+  return gguf_find_key(meta_.get(), key.c_str()) >= 0;
+}
+
+Result<std::string> GgufFile::text(const std::string& key) const {
+  const int64_t id = gguf_find_key(meta_.get(), key.c_str());
+  if (id < 0 || gguf_get_kv_type(meta_.get(), id) != GGUF_TYPE_STRING) {
+    return Status::invalid(path_ + " has no text key " + key);
+  }
+  return std::string(gguf_get_val_str(meta_.get(), id));
+}
+
+bool GgufFile::flag(const std::string& key) const {
+  const int64_t id = gguf_find_key(meta_.get(), key.c_str());
+  return id >= 0 && gguf_get_kv_type(meta_.get(), id) == GGUF_TYPE_BOOL &&
+         gguf_get_val_bool(meta_.get(), id);
+}
+
+Result<int64_t> GgufFile::integer(const std::string& key, size_t index) const {
+  return read_number<int64_t>(*this, key, index);
+}
+
+Result<double> GgufFile::number(const std::string& key, size_t index) const {
+  return read_number<double>(*this, key, index);
+}
+
+size_t GgufFile::array_size(const std::string& key) const {
+  const int64_t id = gguf_find_key(meta_.get(), key.c_str());
+  if (id < 0 || gguf_get_kv_type(meta_.get(), id) != GGUF_TYPE_ARRAY) return 0;
+  return gguf_get_arr_n(meta_.get(), id);
+}
+
+bool GgufFile::has_tensor(const std::string& name) const {
+  return gguf_find_tensor(meta_.get(), name.c_str()) >= 0;
+}
+
+Result<GgufTensor> GgufFile::tensor(const std::string& name) const {
+  const int64_t id = gguf_find_tensor(meta_.get(), name.c_str());
+  if (id < 0) return Status::invalid(path_ + " has no tensor " + name);
+  const int64_t* ne = gguf_get_tensor_ne(meta_.get(), id);
+  return GgufTensor{
+      .name = name,
+      .type = gguf_get_tensor_type(meta_.get(), id),
+      .rows = ne[1] * ne[2] * ne[3],
+      .cols = ne[0],
+      .data = map_ + gguf_get_data_offset(meta_.get()) + gguf_get_tensor_offset(meta_.get(), id)};
+}
+
+Result<GgufTensor> GgufFile::tensor(const std::string& name, int64_t rows, int64_t cols) const {
+  auto found = tensor(name);
+  if (found && (found->rows != rows || found->cols != cols)) {
+    return Status::invalid(path_ + ": tensor " + name + " is [" + std::to_string(found->rows) +
+                           ", " + std::to_string(found->cols) + "], expected [" +
+                           std::to_string(rows) + ", " + std::to_string(cols) + "]");
+  }
+  return found;
+}
+
+bool can_dequantise(const GgufTensor& tensor) {
+  return tensor.type == GGML_TYPE_F32 || ggml_get_type_traits(tensor.type)->to_float != nullptr;
+}
+
+void dequantise_row(const GgufTensor& tensor, int64_t row, float* out) {
+  CHECK(row >= 0 && row < tensor.rows && can_dequantise(tensor));
+  const size_t row_bytes = ggml_row_size(tensor.type, tensor.cols);
+  const std::byte* source = tensor.data + static_cast<size_t>(row) * row_bytes;
+  if (tensor.type == GGML_TYPE_F32) {
+    std::memcpy(out, source, row_bytes);
+  } else {
+    ggml_get_type_traits(tensor.type)->to_float(source, out, tensor.cols);
+  }
+}
+
+std::vector<float> dequantise(const GgufTensor& tensor) {
+  std::vector<float> out(static_cast<size_t>(tensor.rows * tensor.cols));
+  for (int64_t row = 0; row < tensor.rows; ++row) {
+    dequantise_row(tensor, row, out.data() + row * tensor.cols);
+  }
+  return out;
+}
+
+}  // namespace aurora

@@ -1,0 +1,91 @@
+// The trainer's seam to LibTorch: a draft that can be scored, trained, saved. No LibTorch type
+// crosses this header.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "trace/record.h"
+#include "train/draft_weights.h"
+
+namespace aurora {
+
+// Rows of the target that training needs: the frozen token embedding, and head rows for tokens new
+// to the draft's vocabulary. Implemented over TargetWeights in main.cc and by toys in tests. out:
+// [ids, D].
+class TargetRows {
+ public:
+  virtual ~TargetRows() = default;
+  virtual Status token_rows(std::span<const int32_t> ids, float* out) const = 0;
+  virtual Status head_rows(std::span<const int64_t> ids, float* out) const = 0;
+};
+
+enum class ObjectiveKind { kForwardKl };
+
+struct LearnOptions {
+  int steps = 3;            // K: test-time training steps
+  float step_decay = 0.8f;  // step k weighs step_decay^k
+  ObjectiveKind objective = ObjectiveKind::kForwardKl;
+  float lr_fc = 1e-3f;
+  float lr_layer = 1e-3f;  // attention, MLP, norms
+  float lr_head = 1e-3f;
+  float beta1 = 0.9f;
+  float beta2 = 0.95f;
+  float weight_decay = 0.0f;    // of matrices, decoupled
+  float clip_norm = 1.0f;       // of the whole gradient; 0: off
+  int context_rows_max = 1024;  // prompt rows kept before the first supervised one
+  int threads = 1;
+  bool bf16 = false;  // matrix products in bf16 through oneDNN; master weights stay fp32
+};
+
+struct LearnResult {
+  double loss = 0;  // mean over the rows that count; 0 when none does
+  int rows = 0;     // rows that count, all steps together
+  int columns = 0;  // supervised columns: rows of step 0
+  double seconds = 0;
+};
+
+using RecordRefs = std::span<const TraceRecord* const>;
+
+// Leading matches of greedy drafting at every column t = P-1 ... L-2 of one record: entry i is how
+// many of `depth` drafted tokens at t = P-1+i equal the served x_{t+2}, x_{t+3} ... Never more than
+// tokens are left.
+using Leads = std::vector<uint8_t>;
+
+// One thread at a time. LibTorch's exceptions come out as kInternal.
+class Scorer {
+ public:
+  virtual ~Scorer() = default;
+  virtual Result<std::vector<Leads>> leads(RecordRefs records, int depth) = 0;
+};
+
+class Learner : public Scorer {
+ public:
+  // One optimiser step on these records packed together. Records without a supervised row are left
+  // out; with none left, or none that counts, no weight changes.
+  virtual Result<LearnResult> learn(RecordRefs records) = 0;
+  virtual DraftWeights snapshot() const = 0;
+  virtual const std::vector<int64_t>& vocab() const = 0;
+  // Rising ids. Rows of surviving ids keep weights and optimiser state; new ids start from the
+  // target's head.
+  virtual Status set_vocab(std::vector<int64_t> d2t) = 0;
+  // Weights, vocabulary and optimiser state. load() refuses another shape and then changes nothing.
+  virtual std::vector<std::byte> save() const = 0;
+  virtual Status load(std::span<const std::byte> bytes) = 0;
+};
+
+// `rows` must outlive the result.
+Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const TargetRows& rows,
+                                              const LearnOptions& options);
+Result<std::unique_ptr<Scorer>> make_scorer(const DraftWeights& draft, const TargetRows& rows,
+                                            const LearnOptions& options);
+
+// Whether this CPU multiplies bf16 faster than fp32 (avx512_bf16 or amx).
+bool cpu_has_fast_bf16();
+
+}  // namespace aurora

@@ -1,0 +1,55 @@
+// Several requests packed without padding, as plain arrays, for one forward of the draft. Alignment
+// (docs/architecture.md): row t holds tap a_t; the draft's column t embeds x_{t+1+k} at step k and
+// predicts x_{t+2+k}, whose law is p_{t+1+k}.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "base/status.h"
+#include "train/learner.h"
+
+namespace aurora {
+
+struct PackedRequest {
+  int row0 = 0;       // first of its rows
+  int rows = 0;       // columns t = start ... L-2; column L-1 is seen by nobody
+  int embed0 = 0;     // first of its embeddings x_{start+1} ... x_L (rows + 1 of them)
+  int query0 = 0;     // first of its supervised columns
+  int queries = 0;    // C - 1, the last `queries` of its rows
+  int position0 = 0;  // start: RoPE position of its first row
+};
+
+struct PackedBatch {
+  int hidden = 0;
+  int steps = 0;
+  int law_k = 0;
+  std::vector<PackedRequest> requests;
+  int rows = 0, embeds_count = 0, queries = 0, laws = 0;
+  std::vector<float> taps;         // [rows, 3D]
+  std::vector<float> embeds;       // [embeds_count, D] token embeddings
+  std::vector<int64_t> row_embed;  // [rows] embedding of step 0
+  std::vector<int64_t> query_row;  // [queries]
+  std::vector<int64_t>
+      query_embed;  // [steps, queries]; clamped where nothing is left (such rows do not count)
+  std::vector<float> position;     // [rows]
+  std::vector<int64_t> query_law;  // [steps, queries] row of the law tables below, -1: past the end
+  std::vector<int32_t> law_ids;    // [laws, law_k] index in the DRAFT vocabulary, -1: outside
+  std::vector<float> law_probs;    // [laws, law_k] p under the full softmax, 0 where outside
+  std::vector<float> law_mass;     // [laws] their sum: a row of mass 0 does not count
+  std::vector<int32_t> served;     // [laws] draft index of the served token, -1: outside
+};
+
+// Target id -> draft index.
+using DraftIndex = std::unordered_map<int64_t, int32_t>;
+DraftIndex index_vocab(const std::vector<int64_t>& d2t);
+
+// Records of fewer than two served tokens give no column and are left out. invalid: another hidden
+// size.
+Result<PackedBatch> pack(RecordRefs records, const DraftIndex& vocab, const TargetRows& rows,
+                         int steps, int context_rows_max);
+
+float half_to_float(uint16_t bits);
+
+}  // namespace aurora

@@ -1,0 +1,356 @@
+// Learner and Scorer over LibTorch: pack, forward, objective, backward, AdamW.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <exception>
+
+#include "base/bytes.h"
+#include "train/eagle3.h"
+#include "train/objective.h"
+#include "train/optimizer.h"
+
+// OpenBLAS has its own thread pool, which LibTorch's setting does not reach. Weak: another BLAS may
+// be linked.
+extern "C" __attribute__((weak)) void openblas_set_num_threads(int);
+
+namespace aurora {
+namespace {
+
+using at::Tensor;
+
+void set_threads(int threads) {
+  at::set_num_threads(threads);
+  if (openblas_set_num_threads) openblas_set_num_threads(threads);
+}
+
+// The seam where LibTorch's exceptions end.
+template <typename F>
+auto guarded(const char* what, F&& f) -> decltype(f()) {
+  try {
+    return f();
+  } catch (const std::exception& e) {
+    std::string message = e.what();
+    return Status::internal(std::string(what) + ": " + message.substr(0, message.find('\n')));
+  }
+}
+
+Status check_records(RecordRefs records, const DraftShape& shape) {
+  for (const TraceRecord* record : records) {
+    if (record->hidden != shape.hidden)
+      return Status::invalid("record of hidden size " + std::to_string(record->hidden) +
+                             ", the draft has " + std::to_string(shape.hidden));
+  }
+  return Status::ok();
+}
+
+// Matches of the argmax with the served tokens, as long as they lead.
+std::vector<Leads> count_leads(const Eagle3& draft, const PackedBatch& batch, int depth) {
+  const at::NoGradGuard no_grad;
+  const BatchTensors tensors = to_tensors(batch, draft.shape, at::kFloat);
+  const std::vector<Tensor> states = eagle3_forward(draft, batch, tensors, depth);
+  const auto queries = static_cast<size_t>(batch.queries);
+  std::vector<uint8_t> lead(queries, 0);
+  std::vector<int64_t> open(queries);  // queries whose steps so far all matched
+  for (size_t i = 0; i < queries; ++i) open[i] = static_cast<int64_t>(i);
+  for (size_t k = 0; k < static_cast<size_t>(depth) && !open.empty(); ++k) {
+    const Tensor index = at::tensor(open, at::kLong);
+    std::vector<int64_t> next;
+    for (int64_t begin = 0; begin < index.size(0); begin += 256) {
+      const Tensor rows = index.narrow(0, begin, std::min<int64_t>(256, index.size(0) - begin));
+      const Tensor best =
+          at::linear(states[k].index_select(0, rows), draft[kOutput]).argmax(-1).contiguous();
+      const auto* ids = best.data_ptr<int64_t>();
+      for (int64_t j = 0; j < rows.size(0); ++j) {
+        const auto q = static_cast<size_t>(open[static_cast<size_t>(begin + j)]);
+        const int64_t law = batch.query_law[k * queries + q];
+        if (law < 0 || batch.served[static_cast<size_t>(law)] != ids[j]) continue;
+        ++lead[q];
+        next.push_back(static_cast<int64_t>(q));
+      }
+    }
+    open = std::move(next);
+  }
+  std::vector<Leads> out;
+  for (const PackedRequest& r : batch.requests)
+    out.emplace_back(lead.begin() + r.query0, lead.begin() + r.query0 + r.queries);
+  return out;
+}
+
+Result<std::vector<Leads>> score(const Eagle3& draft, const DraftIndex& vocab,
+                                 const TargetRows& rows, RecordRefs records,
+                                 const LearnOptions& options, int depth) {
+  if (Status s = check_records(records, draft.shape); !s) return s;
+  std::vector<Leads> out;
+  for (const TraceRecord* record : records) {  // one at a time: bounded memory
+    if (record->served_tokens() < 2) {
+      out.emplace_back();
+      continue;
+    }
+    auto batch = pack({&record, 1}, vocab, rows, depth, options.context_rows_max);
+    if (!batch) return batch.status();
+    out.push_back(std::move(count_leads(draft, *batch, depth)[0]));
+  }
+  return out;
+}
+
+class TorchScorer final : public Scorer {
+ public:
+  TorchScorer(const DraftWeights& draft, const TargetRows& rows, const LearnOptions& options)
+      : draft_(eagle3_from(draft, at::kFloat)),
+        vocab_(index_vocab(draft.d2t)),
+        rows_(rows),
+        options_(options) {
+    draft_.bf16 = options.bf16;
+  }
+  Result<std::vector<Leads>> leads(RecordRefs records, int depth) override {
+    return guarded("score", [&]() -> Result<std::vector<Leads>> {
+      return score(draft_, vocab_, rows_, records, options_, depth);
+    });
+  }
+
+ private:
+  Eagle3 draft_;
+  DraftIndex vocab_;
+  const TargetRows& rows_;
+  const LearnOptions options_;
+};
+
+class TorchLearner final : public Learner {
+ public:
+  TorchLearner(const DraftWeights& start, const TargetRows& rows, const LearnOptions& options)
+      : rows_(rows), options_(options), objective_(make_objective(options.objective)) {
+    set_threads(options.threads);
+    draft_ = eagle3_from(start, at::kFloat);
+    draft_.bf16 = options.bf16;
+    d2t_ = start.d2t;
+    vocab_ = index_vocab(d2t_);
+    for (size_t i = 0; i < kTensorCount; ++i) {
+      m_[i] = at::zeros_like(draft_.p[i]);
+      v_[i] = at::zeros_like(draft_.p[i]);
+      // The head's gradient comes out of head_loss, not of autograd.
+      if (i != kOutput) draft_.p[i].set_requires_grad(true);
+    }
+  }
+
+  Result<LearnResult> learn(RecordRefs records) override {
+    return guarded("training step", [&] { return learn_or_throw(records); });
+  }
+
+  Result<std::vector<Leads>> leads(RecordRefs records, int depth) override {
+    return guarded("score", [&]() -> Result<std::vector<Leads>> {
+      return score(draft_, vocab_, rows_, records, options_, depth);
+    });
+  }
+
+  DraftWeights snapshot() const override { return eagle3_to(draft_, d2t_); }
+  const std::vector<int64_t>& vocab() const override { return d2t_; }
+  Status set_vocab(std::vector<int64_t> d2t) override;
+  std::vector<std::byte> save() const override;
+  Status load(std::span<const std::byte> bytes) override;
+
+ private:
+  struct Counting {  // the rows that count
+    LawBatch law;
+    Tensor index;  // into the states of all steps, one behind the other
+    int rows = 0;
+  };
+
+  Result<LearnResult> learn_or_throw(RecordRefs records);
+  Counting counting_rows(const PackedBatch& batch) const;
+  void update(std::array<Tensor, kTensorCount>& grads);
+
+  const TargetRows& rows_;
+  const LearnOptions options_;
+  const std::unique_ptr<Objective> objective_;
+  Eagle3 draft_;
+  std::vector<int64_t> d2t_;
+  DraftIndex vocab_;
+  std::array<Tensor, kTensorCount> m_, v_;
+  int64_t updates_ = 0;
+};
+
+TorchLearner::Counting TorchLearner::counting_rows(const PackedBatch& batch) const {
+  std::vector<int64_t> index, law_row;
+  std::vector<float> weight;
+  const auto queries = static_cast<size_t>(batch.queries);
+  for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k) {
+    const float step_weight = std::pow(options_.step_decay, static_cast<float>(k));
+    for (size_t q = 0; q < queries; ++q) {
+      const int64_t law = batch.query_law[k * queries + q];
+      if (law < 0 || batch.law_mass[static_cast<size_t>(law)] <= 0) continue;
+      index.push_back(static_cast<int64_t>(k * queries + q));
+      law_row.push_back(law);
+      weight.push_back(step_weight);
+    }
+  }
+  Counting counting;
+  counting.rows = static_cast<int>(index.size());
+  if (index.empty()) return counting;
+  const Tensor rows = at::tensor(law_row, at::kLong);
+  const Tensor ids = at::tensor(batch.law_ids, at::kInt).view({batch.laws, batch.law_k});
+  const Tensor probs = at::tensor(batch.law_probs, at::kFloat).view({batch.laws, batch.law_k});
+  counting.index = at::tensor(index, at::kLong);
+  counting.law.ids = ids.index_select(0, rows).clamp_min(0).to(at::kLong);
+  counting.law.probs = probs.index_select(0, rows);
+  counting.law.weights = at::tensor(weight, at::kFloat) / static_cast<double>(counting.rows);
+  return counting;
+}
+
+Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
+  const auto begin = std::chrono::steady_clock::now();
+  if (Status s = check_records(records, draft_.shape); !s) return s;
+  auto batch = pack(records, vocab_, rows_, options_.steps, options_.context_rows_max);
+  if (!batch) return batch.status();
+  LearnResult result;
+  result.columns = batch->queries;
+  if (batch->queries == 0) return result;
+  const Counting counting = counting_rows(*batch);
+  result.rows = counting.rows;
+  if (counting.rows == 0) return result;  // all masked: zero, not NaN
+
+  const BatchTensors tensors = to_tensors(*batch, draft_.shape, at::kFloat);
+  const Tensor states = at::cat(eagle3_forward(draft_, *batch, tensors, options_.steps), 0)
+                            .index_select(0, counting.index);
+  HeadLoss head = head_loss(*objective_, states.detach(), draft_[kOutput], counting.law);
+  if (!std::isfinite(head.loss)) return Status::internal("loss is not finite");
+  torch::autograd::backward({states}, {head.grad_states});
+
+  std::array<Tensor, kTensorCount> grads;
+  for (size_t i = 0; i < kTensorCount; ++i)
+    grads[i] = i == kOutput ? head.grad_head : draft_.p[i].grad().contiguous();
+  update(grads);
+  for (size_t i = 0; i < kTensorCount; ++i) draft_.p[i].mutable_grad().reset();
+  result.loss = head.loss;
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+void TorchLearner::update(std::array<Tensor, kTensorCount>& grads) {
+  double squares = 0;
+  for (const Tensor& g : grads)
+    squares += sum_of_squares(g.data_ptr<float>(), static_cast<size_t>(g.numel()));
+  const double norm = std::sqrt(squares);
+  if (!std::isfinite(norm)) return;  // one bad step is dropped, not learnt
+  const double scale =
+      options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / norm : 1.0;
+  ++updates_;
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const bool matrix = draft_.p[i].dim() == 2;
+    const AdamW adamw = {options_.beta1, options_.beta2, 1e-8f,
+                         matrix ? options_.weight_decay : 0.0f};
+    const float rate = i == kFc       ? options_.lr_fc
+                       : i == kOutput ? options_.lr_head
+                                      : options_.lr_layer;
+    adamw_update(
+        adamw,
+        {draft_.p[i].data_ptr<float>(), grads[i].data_ptr<float>(), m_[i].data_ptr<float>(),
+         v_[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())},
+        updates_, rate, static_cast<float>(scale));
+  }
+}
+
+Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
+  if (d2t == d2t_) return Status::ok();
+  const auto d = static_cast<size_t>(draft_.shape.hidden);
+  Tensor head = at::zeros({static_cast<int64_t>(d2t.size()), draft_.shape.hidden});
+  Tensor m = at::zeros_like(head), v = at::zeros_like(head);
+  std::vector<int64_t> fresh;
+  std::vector<size_t> fresh_row;
+  for (size_t i = 0; i < d2t.size(); ++i) {
+    const auto old = vocab_.find(d2t[i]);
+    if (old == vocab_.end()) {
+      fresh.push_back(d2t[i]);
+      fresh_row.push_back(i);
+      continue;
+    }
+    const size_t from = static_cast<size_t>(old->second) * d;
+    std::copy_n(draft_[kOutput].data_ptr<float>() + from, d, head.data_ptr<float>() + i * d);
+    std::copy_n(m_[kOutput].data_ptr<float>() + from, d, m.data_ptr<float>() + i * d);
+    std::copy_n(v_[kOutput].data_ptr<float>() + from, d, v.data_ptr<float>() + i * d);
+  }
+  std::vector<float> rows(fresh.size() * d);
+  if (Status s = rows_.head_rows(fresh, rows.data()); !s) return s;
+  for (size_t i = 0; i < fresh.size(); ++i)
+    std::copy_n(rows.data() + i * d, d, head.data_ptr<float>() + fresh_row[i] * d);
+  draft_.p[kOutput] = head;
+  m_[kOutput] = m;
+  v_[kOutput] = v;
+  d2t_ = std::move(d2t);
+  vocab_ = index_vocab(d2t_);
+  return Status::ok();
+}
+
+std::vector<std::byte> TorchLearner::save() const {
+  ByteWriter out;
+  size_t floats = 0;
+  for (const Tensor& p : draft_.p) floats += static_cast<size_t>(p.numel());
+  out.reserve(floats * 12 + d2t_.size() * 8 + 1024);
+  out.put<int64_t>(updates_);
+  out.put<uint64_t>(d2t_.size());
+  out.put_span<int64_t>(d2t_);
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const auto count = static_cast<size_t>(draft_.p[i].numel());
+    for (const Tensor& t : {draft_.p[i], m_[i], v_[i]})
+      out.put_span<float>({t.data_ptr<float>(), count});
+  }
+  return std::move(out).take();
+}
+
+Status TorchLearner::load(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  const auto updates = in.get<int64_t>();
+  std::vector<int64_t> d2t = in.get_vector<int64_t>(in.get<uint64_t>());
+  std::array<Tensor, kTensorCount> loaded[3];
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    std::vector<int64_t> shape = draft_.p[i].sizes().vec();
+    if (i == kOutput) shape[0] = static_cast<int64_t>(d2t.size());
+    const auto count = static_cast<size_t>(c10::multiply_integers(shape));
+    for (auto& set : loaded) {
+      const std::vector<float> values = in.get_vector<float>(count);
+      if (!in.ok()) return Status::invalid("checkpoint of another draft shape");
+      set[i] = at::empty(shape, at::kFloat);
+      std::copy(values.begin(), values.end(), set[i].data_ptr<float>());
+    }
+  }
+  if (in.remaining() != 0) return Status::invalid("checkpoint of another draft shape");
+  draft_.p = loaded[0];
+  m_ = loaded[1];
+  v_ = loaded[2];
+  for (size_t i = 0; i < kTensorCount; ++i)
+    if (i != kOutput) draft_.p[i].set_requires_grad(true);
+  updates_ = updates;
+  d2t_ = std::move(d2t);
+  vocab_ = index_vocab(d2t_);
+  return Status::ok();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const TargetRows& rows,
+                                              const LearnOptions& options) {
+  return guarded("learner", [&]() -> Result<std::unique_ptr<Learner>> {
+    return std::unique_ptr<Learner>(std::make_unique<TorchLearner>(start, rows, options));
+  });
+}
+
+Result<std::unique_ptr<Scorer>> make_scorer(const DraftWeights& draft, const TargetRows& rows,
+                                            const LearnOptions& options) {
+  return guarded("scorer", [&]() -> Result<std::unique_ptr<Scorer>> {
+    return std::unique_ptr<Scorer>(std::make_unique<TorchScorer>(draft, rows, options));
+  });
+}
+
+bool cpu_has_fast_bf16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace aurora

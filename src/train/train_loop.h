@@ -1,0 +1,115 @@
+// The trainer's loop: take in traces, train, checkpoint, offer drafts. Knows no LibTorch and no
+// GGUF: both come in through TrainSeams, so tests run it with toys. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "registry/registry.h"
+#include "trace/trace_buffer.h"
+#include "train/checkpoint.h"
+#include "train/draft_vocab.h"
+#include "train/gate.h"
+#include "train/learner.h"
+#include "train/window.h"
+
+namespace aurora {
+
+struct TrainLoopOptions {
+  std::string target;           // fingerprint: records of another target are skipped
+  std::string checkpoint_path;  // empty: none (benches)
+  std::string status_path;      // trainer.json, empty: none
+  std::string
+      audit_path;  // appends "step sequence pass" lines before each step, empty: none. For tests
+  int target_vocab = 0;
+  int vocab_size = 0;
+  int columns_per_step = 96;  // supervised columns of one optimiser step
+  WindowOptions window;
+  bool gate = true;  // false: publish whenever a publication is due
+  GateOptions gate_options;
+  int draft_depth = 2;             // N the gate replays
+  int publish_first_records = 8;   // records before the first offer
+  int publish_every_records = 16;  // further ones between two offers
+  double checkpoint_every_s = 60;
+  double status_every_s = 2;
+  bool once = false;  // leave when the buffer is drained and every record has had its passes
+  uint64_t seed = 1;
+};
+
+// What the loop needs from the outside. References outlive the loop.
+struct TrainSeams {
+  TraceBuffer& buffer;
+  Registry& registry;
+  Learner& learner;
+  std::function<Status(const std::string& path, const DraftWeights&)> write_draft;
+  std::function<Result<std::unique_ptr<Scorer>>(const std::string& path)> load_draft;
+  std::function<void(double seconds)> sleep;
+};
+
+struct TrainFigures {
+  uint64_t steps = 0;
+  double loss = 0;        // running mean, rows that count
+  double rows_per_s = 0;  // supervised columns a second of training time, running mean
+  uint64_t lag_records = 0;
+  int64_t version = 0;
+  double holdout_accept_len = 0;  // of the last offer; 0: none yet
+  uint64_t trained_tokens = 0;    // served tokens of the records taken in
+  uint64_t offers = 0, published = 0;
+};
+
+class TrainLoop {
+ public:
+  TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams);
+
+  // Loads the checkpoint, if there is one, and re-reads its records from the buffer. Call once,
+  // before step(). invalid: a checkpoint of another target or draft shape.
+  Status resume();
+
+  // One round: false when there was nothing to do.
+  Result<bool> step();
+
+  // step() until stop() says so (then a checkpoint) or, with options.once, until all work is done.
+  Status run(const std::function<bool()>& stop);
+
+  // Atomic; acknowledges what it holds.
+  Status checkpoint();
+
+  const TrainFigures& figures() const { return figures_; }
+
+ private:
+  Result<bool> take_in();
+  bool wants_records();
+  void refresh_vocab();
+  Status train();
+  void audit(const std::vector<const WindowEntry*>& drawn);
+  bool offer_due() const;
+  void offer();
+  Result<GateDecision> judge(const std::vector<const TraceRecord*>& holdout);
+  Result<const std::vector<ReplayScore>*> in_service_scores(
+      const std::vector<const TraceRecord*>& holdout);
+  Status publish(const GateDecision& decision);
+  void warn_if_misaligned(const GateDecision& decision);
+  void write_status(bool force);
+  Result<Window::Books> reread(Window::Books books, uint64_t cursor);
+
+  const TrainLoopOptions options_;
+  const TrainSeams seams_;
+  Window window_;
+  DraftVocab vocab_;
+  SmallRng rng_;
+  TrainFigures figures_;
+  uint64_t cursor_ = 0;      // taken in up to here
+  uint64_t offered_at_ = 0;  // window_.records_seen() at the last offer
+  uint64_t vocab_at_ = 0;    // the same at the last look at the vocabulary
+  uint64_t steps_at_offer_ = 0;
+  double loss_first_ = 0;
+  int64_t checkpoint_us_ = 0, status_us_ = 0;
+  bool dirty_ = false;              // something happened since the last checkpoint
+  int64_t in_service_version_ = 0;  // of in_service_
+  std::unique_ptr<Scorer> in_service_;
+  std::vector<ReplayScore> in_service_scores_;
+};
+
+}  // namespace aurora

@@ -1,0 +1,205 @@
+#include "train/train_options.h"
+
+#include <charconv>
+#include <functional>
+
+namespace aurora {
+namespace {
+
+using Setter = std::function<bool(TrainOptions&, const std::string&)>;
+using Getter = std::function<std::string(const TrainOptions&)>;
+
+struct Flag {
+  const char* name;
+  const char* value;  // empty: a switch
+  const char* what;
+  Setter set;
+  Getter show;
+};
+
+template <typename T>
+bool parse_number(const std::string& text, T min, T max, T& out) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= min && value <= max))
+    return false;
+  out = value;
+  return true;
+}
+
+std::string show_number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", value);
+  return text;
+}
+
+// A number reached by `at` within [min, max].
+template <typename At, typename T>
+Flag number(const char* name, const char* what, At at, T min, T max) {
+  return {name, "N", what,
+          [at, min, max](TrainOptions& o, const std::string& v) {
+            return parse_number<T>(v, min, max, at(o));
+          },
+          [at](const TrainOptions& o) {
+            return show_number(static_cast<double>(at(const_cast<TrainOptions&>(o))));
+          }};
+}
+
+template <typename At>
+Flag text(const char* name, const char* value, const char* what, At at) {
+  return {name, value, what,
+          [at](TrainOptions& o, const std::string& v) {
+            at(o) = v;
+            return !v.empty();
+          },
+          [at](const TrainOptions& o) { return at(const_cast<TrainOptions&>(o)); }};
+}
+
+#define AURORA_AT(field) \
+  [](TrainOptions & o) -> auto& { return o.field; }
+
+Flag dtype_flag() {
+  return {
+      "--draft-dtype", "q8_0|f16|f32", "type of a published draft's matrices",
+      [](TrainOptions& o, const std::string& v) {
+        if (v == "q8_0") o.dtype = DraftDtype::kQ8_0;
+        else if (v == "f16") o.dtype = DraftDtype::kF16;
+        else if (v == "f32") o.dtype = DraftDtype::kF32;
+        else return false;
+        return true;
+      },
+      [](const TrainOptions& o) {
+        return o.dtype == DraftDtype::kQ8_0 ? "q8_0" : o.dtype == DraftDtype::kF16 ? "f16" : "f32";
+      }};
+}
+
+Flag gate_flag() {
+  return {"--gate", "replay|off",
+          "replay: publish when better on held-out requests; off: whenever a draft is due",
+          [](TrainOptions& o, const std::string& v) {
+            o.loop.gate = v != "off";
+            return v == "replay" || v == "off";
+          },
+          [](const TrainOptions& o) { return o.loop.gate ? "replay" : "off"; }};
+}
+
+Flag bf16_flag() {
+  return {"--train-bf16", "auto|on|off",
+          "bf16 products; auto: where the CPU has instructions for them",
+          [](TrainOptions& o, const std::string& v) {
+            o.bf16 = v;
+            return v == "auto" || v == "on" || v == "off";
+          },
+          [](const TrainOptions& o) { return o.bf16; }};
+}
+
+// One rate for all groups, or one group's.
+Flag rate_flag() {
+  return {"--train-lr", "X", "learning rate of all groups",
+          [](TrainOptions& o, const std::string& v) {
+            float rate = 0;
+            if (!parse_number(v, 0.0f, 1.0f, rate)) return false;
+            o.learn.lr_fc = o.learn.lr_layer = o.learn.lr_head = rate;
+            return true;
+          },
+          [](const TrainOptions& o) { return show_number(o.learn.lr_layer); }};
+}
+
+const std::vector<Flag>& flags() {
+  static const std::vector<Flag> table = {
+      text("-m", "FILE", "the target model (GGUF)", AURORA_AT(model)),
+      text("--state", "DIR", "holds traces/, drafts/, trainer.ckpt, trainer.json",
+           AURORA_AT(state)),
+      text("--init", "target|random|FILE", "what the first draft starts from; FILE: a draft GGUF",
+           AURORA_AT(init)),
+      number("--draft-depth", "drafted tokens a step that the gate replays",
+             AURORA_AT(loop.draft_depth), 1, 16),
+      dtype_flag(),
+      gate_flag(),
+      number("--pays-above", "accept length above which the first draft serves",
+             AURORA_AT(loop.gate_options.pays_above), 0.0, 100.0),
+      number("--publish-first-records", "requests before the first offer",
+             AURORA_AT(loop.publish_first_records), 1, 1 << 20),
+      number("--publish-every-records", "requests between two offers",
+             AURORA_AT(loop.publish_every_records), 1, 1 << 20),
+      number("--train-threads", "threads of the matrix products", AURORA_AT(learn.threads), 1, 256),
+      number("--train-nice", "operating system priority", AURORA_AT(nice), 0, 19),
+      number("--train-steps", "test-time training steps K", AURORA_AT(learn.steps), 1, 16),
+      number("--train-vocab", "tokens of the draft vocabulary", AURORA_AT(vocab), 16, 1 << 24),
+      rate_flag(),
+      number("--train-lr-fc", "learning rate of fc", AURORA_AT(learn.lr_fc), 0.0f, 1.0f),
+      number("--train-lr-head", "learning rate of the head", AURORA_AT(learn.lr_head), 0.0f, 1.0f),
+      number("--train-reuse", "passes over a recent request", AURORA_AT(loop.window.passes_max), 1,
+             1 << 20),
+      number("--train-columns", "supervised columns of one step", AURORA_AT(loop.columns_per_step),
+             1, 1 << 20),
+      number("--train-window", "recent requests kept", AURORA_AT(loop.window.recent_max), size_t{1},
+             size_t{1} << 20),
+      number("--train-reservoir", "older requests kept against forgetting",
+             AURORA_AT(loop.window.reservoir_max), size_t{0}, size_t{1} << 20),
+      number("--train-holdout-every", "every n-th request is held out for the gate; 0: none",
+             AURORA_AT(loop.window.holdout_every), size_t{0}, size_t{1} << 20),
+      number("--train-seed", "seed of the order of samples", AURORA_AT(loop.seed), uint64_t{0},
+             ~uint64_t{0}),
+      bf16_flag(),
+      number("--checkpoint-every", "seconds between two checkpoints",
+             AURORA_AT(loop.checkpoint_every_s), 0.0, 1e9),
+      text("--train-audit", "FILE", "append every (step, record, pass), for tests",
+           AURORA_AT(loop.audit_path)),
+      {"--train-once", "", "leave when every trace has had its passes",
+       [](TrainOptions& o, const std::string&) { return o.loop.once = true; },
+       [](const TrainOptions&) { return ""; }},
+      {"--help", "", "this text", [](TrainOptions& o, const std::string&) { return o.help = true; },
+       [](const TrainOptions&) { return ""; }},
+  };
+  return table;
+}
+
+#undef AURORA_AT
+
+const Flag* find_flag(const std::string& name) {
+  const std::string wanted = name == "--model" ? "-m" : name == "-h" ? "--help" : name;
+  for (const Flag& flag : flags())
+    if (wanted == flag.name) return &flag;
+  return nullptr;
+}
+
+}  // namespace
+
+Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
+  TrainOptions options;
+  for (size_t i = 0; i < args.size(); ++i) {
+    const Flag* flag = find_flag(args[i]);
+    if (!flag) return Status::invalid("unknown flag " + args[i] + "; --help lists them all");
+    const bool takes_value = flag->value[0] != '\0';
+    if (takes_value && i + 1 == args.size())
+      return Status::invalid(args[i] + " needs a value (" + flag->value + ")");
+    const std::string value = takes_value ? args[++i] : "";
+    if (!flag->set(options, value))
+      return Status::invalid("impossible value \"" + value + "\" of " + flag->name + " (" +
+                             flag->value + ")");
+  }
+  if (options.model.empty() && !options.help)
+    return Status::invalid("the target model is missing: give it by -m FILE.gguf");
+  options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
+  options.loop.vocab_size = options.vocab;
+  return options;
+}
+
+std::string train_help() {
+  const TrainOptions defaults;
+  std::string out =
+      "aurora-train: trains a draft model on the traces of a running server.\n"
+      "usage: aurora-train -m TARGET.gguf [flags]\n\n";
+  for (const Flag& flag : flags()) {
+    std::string line = std::string("  ") + flag.name + " " + flag.value;
+    line.resize(std::max<size_t>(line.size() + 1, 34), ' ');
+    line += flag.what;
+    const std::string value = flag.show(defaults);
+    if (!value.empty()) line += " [" + value + "]";
+    out += line + "\n";
+  }
+  return out;
+}
+
+}  // namespace aurora

@@ -1,0 +1,32 @@
+// Flags of aurora-train. Each default is set here, once; --help is made from the same table that
+// parses.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "train/draft_file.h"
+#include "train/learner.h"
+#include "train/train_loop.h"
+
+namespace aurora {
+
+struct TrainOptions {
+  std::string model;             // target GGUF
+  std::string state = "aurora";  // traces/, drafts/, trainer.ckpt, trainer.json
+  std::string init = "target";   // target, random, or a draft GGUF
+  DraftDtype dtype = DraftDtype::kQ8_0;
+  int vocab = 8192;
+  int nice = 10;
+  std::string bf16 = "auto";
+  LearnOptions learn;
+  TrainLoopOptions loop;
+  bool help = false;
+};
+
+// invalid: an unknown flag, a missing or impossible value; one sentence that names it.
+Result<TrainOptions> parse_train_options(const std::vector<std::string>& args);
+std::string train_help();
+
+}  // namespace aurora

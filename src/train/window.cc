@@ -1,0 +1,153 @@
+#include "train/window.h"
+
+#include <algorithm>
+
+namespace aurora {
+
+uint64_t SmallRng::next() {
+  state_ += 0x9E3779B97F4A7C15ull;
+  uint64_t z = state_;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+uint64_t record_bytes(const TraceRecord& r) {
+  return (r.taps.size() + r.refused_taps.size()) * 2 +
+         (r.laws.ids.size() + r.refused_laws.ids.size()) * 8 + r.tokens.size() * 4 + 512;
+}
+
+void Window::add(StoredRecord stored, SmallRng& rng) {
+  ++seen_;
+  WindowEntry entry;
+  entry.sequence = stored.sequence;
+  entry.id = stored.record.id;
+  entry.record = std::make_shared<const TraceRecord>(std::move(stored.record));
+  bytes_ += record_bytes(*entry.record);
+  // The second of each ten: the gate has something to look at before the tenth request.
+  const bool hold = options_.holdout_every > 0 && options_.holdout_max > 0 &&
+                    seen_ % options_.holdout_every == 2 % options_.holdout_every;
+  if (!hold) {
+    add_recent(std::move(entry), rng);
+  } else {
+    entry.place = Place::kHoldout;
+    holdout_.push_back(std::move(entry));
+    if (holdout_.size() > options_.holdout_max) {
+      WindowEntry oldest = std::move(holdout_.front());
+      holdout_.pop_front();
+      add_recent(std::move(oldest), rng);
+    }
+  }
+  shrink(rng);
+}
+
+void Window::add_recent(WindowEntry entry, SmallRng& rng) {
+  entry.place = Place::kRecent;
+  recent_.push_back(std::move(entry));
+  if (recent_.size() > options_.recent_max) retire_oldest(rng);
+}
+
+// Reservoir sampling: every record that ever left the recent ones is in it with the same chance.
+void Window::retire_oldest(SmallRng& rng) {
+  WindowEntry entry = std::move(recent_.front());
+  recent_.pop_front();
+  entry.place = Place::kReservoir;
+  ++retired_;
+  if (reservoir_.size() < options_.reservoir_max) {
+    reservoir_.push_back(std::move(entry));
+    return;
+  }
+  const size_t slot = rng.below(static_cast<size_t>(retired_));
+  if (slot < reservoir_.size()) std::swap(reservoir_[slot], entry);
+  bytes_ -= record_bytes(*entry.record);
+}
+
+void Window::shrink(SmallRng& rng) {
+  while (bytes_ > options_.bytes_max && recent_.size() + reservoir_.size() > 1) {
+    if (!reservoir_.empty() && reservoir_.size() >= recent_.size()) {
+      const size_t slot = rng.below(reservoir_.size());
+      bytes_ -= record_bytes(*reservoir_[slot].record);
+      reservoir_[slot] = std::move(reservoir_.back());
+      reservoir_.pop_back();
+    } else {
+      retire_oldest(rng);
+    }
+  }
+}
+
+std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
+  std::vector<WindowEntry*> fresh, old;
+  for (WindowEntry& e : recent_)
+    if (e.passes < options_.passes_max) fresh.push_back(&e);
+  for (WindowEntry& e : reservoir_)
+    if (e.passes < options_.reservoir_passes_max) old.push_back(&e);
+  std::vector<const WindowEntry*> drawn;
+  int have = 0;
+  while (have < columns && !fresh.empty()) {
+    const bool replay = !old.empty() && !drawn.empty() && rng.chance(options_.reservoir_share);
+    auto& from = replay ? old : fresh;
+    size_t pick = rng.below(from.size());
+    if (!replay && rng.chance(0.5)) {
+      const auto less = [](const WindowEntry* a, const WindowEntry* b) {
+        return a->passes < b->passes;
+      };
+      pick = static_cast<size_t>(std::min_element(from.begin(), from.end(), less) - from.begin());
+    }
+    WindowEntry* entry = from[pick];
+    from.erase(from.begin() + static_cast<ptrdiff_t>(pick));
+    ++entry->passes;
+    ++passes_total_;
+    have += std::max(1, entry->record->served_tokens() - 1);
+    drawn.push_back(entry);
+  }
+  return drawn;
+}
+
+std::vector<const TraceRecord*> Window::holdout() const {
+  std::vector<const TraceRecord*> out;
+  for (const WindowEntry& e : holdout_) out.push_back(e.record.get());
+  return out;
+}
+
+size_t Window::untrained() const {
+  return static_cast<size_t>(std::count_if(recent_.begin(), recent_.end(),
+                                           [](const WindowEntry& e) { return e.passes == 0; }));
+}
+
+bool Window::has_work() const {
+  return std::any_of(recent_.begin(), recent_.end(),
+                     [this](const WindowEntry& e) { return e.passes < options_.passes_max; });
+}
+
+Window::Books Window::books() const {
+  Books books = {seen_, passes_total_, retired_, {}};
+  const auto add_all = [&books](const auto& entries) {
+    for (const WindowEntry& e : entries)
+      books.entries.push_back({e.sequence, e.id, e.passes, e.place, nullptr});
+  };
+  add_all(recent_);
+  add_all(reservoir_);
+  add_all(holdout_);
+  return books;
+}
+
+void Window::restore(Books books) {
+  seen_ = books.seen;
+  passes_total_ = books.passes_total;
+  retired_ = books.retired;
+  recent_.clear();
+  reservoir_.clear();
+  holdout_.clear();
+  bytes_ = 0;
+  for (WindowEntry& e : books.entries) {
+    if (!e.record) continue;
+    bytes_ += record_bytes(*e.record);
+    if (e.place == Place::kReservoir) {
+      reservoir_.push_back(std::move(e));
+    } else {
+      (e.place == Place::kHoldout ? holdout_ : recent_).push_back(std::move(e));
+    }
+  }
+}
+
+}  // namespace aurora

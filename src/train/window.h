@@ -1,0 +1,96 @@
+// What the trainer trains on: recent traffic, a reservoir of older traffic against forgetting, and
+// a held-out set that only the gate sees. Keeps the books: how often each record was trained. One
+// thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "trace/trace_buffer.h"
+#include "train/learner.h"
+
+namespace aurora {
+
+struct WindowOptions {
+  size_t recent_max = 512;
+  size_t reservoir_max = 256;
+  size_t holdout_max = 24;
+  size_t holdout_every = 10;          // every n-th record is held out; 0: none
+  uint64_t bytes_max = 512ull << 20;  // of all records together; recent ones leave first
+  int passes_max = 8;                 // a record is trained at most so often while recent ...
+  int reservoir_passes_max = 16;      // ... and at most so often altogether
+  float reservoir_share = 0.2f;       // of the records of a step
+};
+
+// splitmix64: its whole state is one number, so a checkpoint can hold it.
+class SmallRng {
+ public:
+  explicit SmallRng(uint64_t state) : state_(state) {}
+  uint64_t next();
+  size_t below(size_t bound) { return static_cast<size_t>(next() % bound); }
+  bool chance(double p) { return static_cast<double>(next() >> 11) * 0x1p-53 < p; }
+  uint64_t state() const { return state_; }
+
+ private:
+  uint64_t state_;
+};
+
+enum class Place : uint8_t { kRecent = 0, kReservoir = 1, kHoldout = 2 };
+
+struct WindowEntry {
+  uint64_t sequence = 0;
+  uint64_t id = 0;
+  int32_t passes = 0;
+  Place place = Place::kRecent;
+  std::shared_ptr<const TraceRecord> record;
+};
+
+class Window {
+ public:
+  explicit Window(const WindowOptions& options) : options_(options) {}
+
+  // Decides the record's place; may push out others. A record that leaves the holdout becomes a
+  // recent one.
+  void add(StoredRecord stored, SmallRng& rng);
+
+  // Entries of one step, about `columns` supervised columns (at least one record): the least
+  // trained first for half of the draws, any with passes left for the others. Empty: every recent
+  // record has had its passes. Counts the pass: call learn() on the result at once. The pointers
+  // live until the next add().
+  std::vector<const WindowEntry*> draw(int columns, SmallRng& rng);
+
+  std::vector<const TraceRecord*> holdout() const;
+  size_t untrained() const;  // recent records without a pass
+  bool has_work() const;
+  size_t recent_count() const { return recent_.size(); }
+  uint64_t passes_total() const { return passes_total_; }
+  uint64_t records_seen() const { return seen_; }
+
+  // For the checkpoint: everything but the records themselves.
+  struct Books {
+    uint64_t seen = 0, passes_total = 0, retired = 0;
+    std::vector<WindowEntry> entries;  // record empty
+  };
+  Books books() const;
+  // Entries whose record is null (the buffer dropped it) are left out.
+  void restore(Books books);
+
+ private:
+  void add_recent(WindowEntry entry, SmallRng& rng);
+  void retire_oldest(SmallRng& rng);
+  void shrink(SmallRng& rng);
+
+  const WindowOptions options_;
+  std::deque<WindowEntry> recent_, holdout_;
+  std::vector<WindowEntry> reservoir_;
+  uint64_t bytes_ = 0;
+  uint64_t seen_ = 0;          // records ever added
+  uint64_t passes_total_ = 0;  // (record, pass) pairs ever drawn
+  uint64_t retired_ = 0;       // records that ever left the recent ones: the reservoir's n
+};
+
+uint64_t record_bytes(const TraceRecord& record);
+
+}  // namespace aurora

@@ -1,0 +1,75 @@
+#include "base/files.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "base/file_lock.h"
+#include "base/temp_dir.h"
+
+namespace aurora {
+namespace {
+
+mode_t mode_of(const std::string& path) {
+  struct stat seen {};
+  return ::stat(path.c_str(), &seen) == 0 ? seen.st_mode & 0777 : 0;
+}
+
+TEST(Files, WritesAndReplacesAsAWhole) {
+  const TempDir dir;
+  ASSERT_TRUE(write_file_atomically(dir / "a", "one"));
+  ASSERT_TRUE(write_file_atomically(dir / "a", std::string("tw\0o", 4)));
+  EXPECT_EQ(*read_file(dir / "a"), std::string("tw\0o", 4));
+  EXPECT_EQ(mode_of(dir / "a"), 0600u);
+  EXPECT_FALSE(std::filesystem::exists(dir / "a.tmp"));
+}
+
+TEST(Files, AFailedWriteLeavesNothingAndNamesTheFile) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "taken");
+  const Status status = write_file_atomically(dir / "taken", "x");
+  EXPECT_EQ(status.code(), StatusCode::kIo);
+  EXPECT_NE(status.message().find("taken"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(dir / "taken.tmp"));
+  EXPECT_FALSE(write_file_atomically(dir / "none/x", "x"));
+}
+
+TEST(Files, RenameDurably) {
+  const TempDir dir;
+  ASSERT_TRUE(write_file_atomically(dir / "a", "x"));
+  ASSERT_TRUE(rename_durably(dir / "a", dir / "b"));
+  EXPECT_EQ(*read_file(dir / "b"), "x");
+  EXPECT_EQ(rename_durably(dir / "a", dir / "b").code(), StatusCode::kNotFound);
+}
+
+TEST(Files, ReadHasABound) {
+  const TempDir dir;
+  ASSERT_TRUE(write_file_atomically(dir / "a", "12345"));
+  EXPECT_TRUE(read_file(dir / "a", 5));
+  EXPECT_EQ(read_file(dir / "a", 4).status().code(), StatusCode::kFull);
+  EXPECT_EQ(read_file(dir / "none").status().code(), StatusCode::kNotFound);
+}
+
+TEST(Files, MakesDirectoriesForTheUserAlone) {
+  const TempDir dir;
+  ASSERT_TRUE(make_dirs(dir / "x/y/z"));
+  ASSERT_TRUE(make_dirs(dir / "x/y/z/"));
+  EXPECT_EQ(mode_of(dir / "x/y"), 0700u);
+  ASSERT_TRUE(write_file_atomically(dir / "file", ""));
+  EXPECT_EQ(make_dirs(dir / "file").code(), StatusCode::kIo);
+  EXPECT_FALSE(make_dirs(dir / "file/below"));
+  EXPECT_FALSE(make_dirs(""));
+}
+
+TEST(FileLock, OneHolder) {
+  const TempDir dir;
+  {
+    const Result<FileLock> first = FileLock::acquire(dir / "lock", 0);
+    ASSERT_TRUE(first);
+    EXPECT_EQ(FileLock::acquire(dir / "lock", 10).status().code(), StatusCode::kUnavailable);
+  }
+  EXPECT_TRUE(FileLock::acquire(dir / "lock", 0));
+  EXPECT_EQ(FileLock::acquire(dir / "none/lock", 0).status().code(), StatusCode::kIo);
+}
+
+}  // namespace
+}  // namespace aurora

@@ -1,0 +1,349 @@
+// What LMDB has to show beyond the contract: processes that die or stop, and files that are not
+// ours.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <functional>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "trace/trace_buffer_contract.h"
+
+namespace aurora {
+namespace {
+
+INSTANTIATE_TEST_SUITE_P(Lmdb, TraceBufferContract, testing::Values(OpenBuffer(open_lmdb_buffer)),
+                         [](const auto&) { return "open_lmdb_buffer"; });
+
+using Role = TraceBufferOptions::Role;
+using std::chrono::milliseconds;
+
+// A forked process that runs `body` and exits with 0 when it returns true. Killed at the latest
+// with this object. Forking before this process opens a buffer keeps LMDB's rules.
+class Child {
+ public:
+  explicit Child(const std::function<bool()>& body) : pid_(::fork()) {
+    if (pid_ == 0) ::_exit(body() ? 0 : 1);
+  }
+  ~Child() { kill_and_wait(); }
+  void signal(int number) const { ::kill(pid_, number); }
+  void stop_and_wait() const {
+    signal(SIGSTOP);
+    ::waitpid(pid_, nullptr, WUNTRACED);
+  }
+  void kill_and_wait() {
+    if (pid_ <= 0) return;
+    signal(SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  bool succeeded() {
+    int state = 0;
+    ::waitpid(pid_, &state, 0);
+    pid_ = -1;
+    return WIFEXITED(state) && WEXITSTATUS(state) == 0;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+class LmdbBuffer : public testing::Test {
+ protected:
+  Result<std::unique_ptr<TraceBuffer>> try_open(Role role, uint64_t bytes_max = 4u << 20) const {
+    return open_lmdb_buffer({.dir = dir_ / "buffer", .bytes_max = bytes_max, .role = role});
+  }
+  std::unique_ptr<TraceBuffer> open(Role role, uint64_t bytes_max = 4u << 20) const {
+    auto buffer = try_open(role, bytes_max);
+    if (!buffer) {
+      LOG_ERROR("test", "%s", buffer.status().to_string().c_str());
+      std::abort();
+    }
+    return std::move(*buffer);
+  }
+  mode_t mode_of(const std::string& name) const {
+    struct stat seen {};
+    return ::stat((dir_ / name).c_str(), &seen) == 0 ? seen.st_mode & 0777 : 0;
+  }
+  TempDir dir_;
+};
+
+const SampleOptions kMedium{.served_tokens = 60, .hidden = 64};  // about 50 KB
+
+TEST_F(LmdbBuffer, FilesAreForTheUserAlone) {
+  const mode_t before = ::umask(0);
+  open(Role::kWriter)->acknowledge("trainer", 1).is_ok();
+  ::umask(before);
+  EXPECT_EQ(mode_of("buffer"), 0700u);
+  for (const auto& entry : std::filesystem::directory_iterator(dir_ / "buffer")) {
+    EXPECT_EQ(mode_of("buffer/" + entry.path().filename().string()), 0600u) << entry.path();
+  }
+}
+
+// The child says through a pipe what append() returned to it; nothing of that may be missing later.
+TEST_F(LmdbBuffer, KilledWriterLosesNothingThatAppendReturned) {
+  std::mt19937 rng(3);
+  uint64_t told = 0;
+  for (int round = 0; round < 25; ++round) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    Child writer([&] {
+      auto buffer = open(Role::kWriter);
+      for (uint32_t i = 0; i < 100000; ++i) {
+        const auto sequence = buffer->append(sample_record(i, kMedium));
+        if (!sequence || ::write(ends[1], &*sequence, sizeof *sequence) < 0) return false;
+      }
+      return true;
+    });
+    ::close(ends[1]);
+    uint64_t said = 0;
+    ASSERT_EQ(::read(ends[0], &said, sizeof said), static_cast<ssize_t>(sizeof said));
+    EXPECT_GT(said, told) << "a sequence was used again";
+    std::this_thread::sleep_for(std::chrono::microseconds(rng() % 20000));
+    writer.kill_and_wait();
+    told = said;
+    while (::read(ends[0], &said, sizeof said) == static_cast<ssize_t>(sizeof said)) told = said;
+    ::close(ends[0]);
+
+    auto reader = open(Role::kReader);
+    const auto stats = reader->stats();
+    ASSERT_TRUE(stats);
+    EXPECT_GE(stats->last_sequence, told);
+    const auto records = reader->read(0, 1000, 1u << 30);
+    ASSERT_TRUE(records);
+    EXPECT_EQ(records->size(), stats->records);
+    ASSERT_FALSE(records->empty());
+    EXPECT_EQ(records->back().sequence, stats->last_sequence);
+    uint64_t bytes = 0;
+    for (const StoredRecord& stored : *records) bytes += encode(stored.record).size();
+    EXPECT_EQ(bytes, stats->bytes);
+    EXPECT_EQ(reader->stats()->corrupt, 0u);
+    told = stats->last_sequence;
+  }
+}
+
+// Stopped again and again at random instants, in whatever call it is: every append must come back
+// soon. The appends of one stop fit into the reserve, as a reader that reads on would let them.
+void appends_go_on_while_stopped(TraceBuffer& writer, Child& reader) {
+  std::mt19937 rng(5);
+  int64_t longest_us = 0;
+  for (int round = 0; round < 40; ++round) {
+    reader.signal(SIGCONT);
+    std::this_thread::sleep_for(std::chrono::microseconds(500 + rng() % 3000));
+    reader.stop_and_wait();
+    for (uint32_t i = 0; i < 5; ++i) {
+      const int64_t begin_us = steady_us();
+      const auto sequence = writer.append(sample_record(i, kMedium));
+      longest_us = std::max(longest_us, steady_us() - begin_us);
+      ASSERT_TRUE(sequence) << sequence.status().to_string();
+    }
+  }
+  EXPECT_LT(longest_us, 5000000) << "an append waited for the stopped process";
+}
+
+TEST_F(LmdbBuffer, ReaderStoppedInsideReadDoesNotStopAppends) {
+  Child reader([&] {
+    auto buffer = open(Role::kReader);
+    for (;;) {
+      if (!buffer->read(0, 1000, 1u << 30)) return false;
+    }
+  });
+  auto writer = open(Role::kWriter);
+  appends_go_on_while_stopped(*writer, reader);
+}
+
+TEST_F(LmdbBuffer, ReaderStoppedInsideAcknowledgeDoesNotStopAppends) {
+  Child reader([&] {
+    auto buffer = open(Role::kReader);
+    for (uint64_t i = 1;; ++i) {
+      if (!buffer->acknowledge("trainer", i)) return false;
+    }
+  });
+  auto writer = open(Role::kWriter);
+  appends_go_on_while_stopped(*writer, reader);
+}
+
+TEST_F(LmdbBuffer, ReadersStoppedWhileOpeningDoNotStopAppends) {
+  auto writer = open(Role::kWriter);
+  std::mt19937 rng(7);
+  for (int round = 0; round < 30; ++round) {
+    Child reader([&] {
+      for (;;) {
+        if (!try_open(Role::kReader)) return false;
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::microseconds(rng() % 5000));
+    reader.stop_and_wait();
+    const int64_t begin_us = steady_us();
+    ASSERT_TRUE(writer->append(sample_record(1, kMedium)));
+    ASSERT_LT(steady_us() - begin_us, 5000000);
+    reader.kill_and_wait();  // every other round leaves a dead reader in the table
+  }
+}
+
+// The worst case of a stopped reader: it holds a snapshot while far more than bytes_max goes by.
+// The reserve is used, then appends fail at once with kFull; when the reader dies, they go on.
+TEST_F(LmdbBuffer, PinnedPagesUseTheReserveThenGiveFullThenRecover) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  Child reader([&] {
+    auto buffer = open(Role::kReader);
+    char byte = 1;
+    if (::write(ends[1], &byte, 1) != 1) return false;
+    for (;;) {
+      if (!buffer->read(0, 1000, 1u << 30)) return false;
+    }
+  });
+  char byte = 0;
+  ASSERT_EQ(::read(ends[0], &byte, 1), 1);
+  ::close(ends[0]);
+  ::close(ends[1]);
+
+  constexpr uint64_t kBytesMax = 8u << 20;
+  auto writer = open(Role::kWriter, kBytesMax);
+  const SampleOptions large{.served_tokens = 150, .hidden = 512};
+  const size_t one = encode(sample_record(0, large)).size();
+  bool full = false;
+  for (int attempt = 0; attempt < 200 && !full;
+       ++attempt) {  // until the stop falls into a snapshot
+    reader.signal(SIGCONT);
+    std::this_thread::sleep_for(milliseconds(5));
+    reader.stop_and_wait();
+    uint64_t appended = 0;
+    for (uint32_t i = 0; i * one < 2 * kBytesMax + (80u << 20); ++i) {
+      const auto sequence = writer->append(sample_record(i, large));
+      if (!sequence) {
+        ASSERT_EQ(sequence.status().code(), StatusCode::kFull) << sequence.status().to_string();
+        full = true;
+        break;
+      }
+      appended += one;
+    }
+    if (full) EXPECT_GT(appended, kBytesMax);
+  }
+  ASSERT_TRUE(full) << "no stop fell into a read";
+  ASSERT_FALSE(writer->append(sample_record(1, large)));
+  reader.kill_and_wait();
+  for (uint32_t i = 0; i < 50; ++i) {
+    const auto sequence = writer->append(sample_record(i, large));
+    ASSERT_TRUE(sequence) << "the dead reader must be cleared: " << sequence.status().to_string();
+  }
+}
+
+TEST_F(LmdbBuffer, FileStaysWithinTwoGenerations) {
+  constexpr uint64_t kBytesMax = 2u << 20;
+  auto writer = open(Role::kWriter, kBytesMax);
+  std::mt19937 rng(9);
+  for (uint32_t i = 0; i < 400; ++i) {
+    const SampleOptions any{.served_tokens = static_cast<int32_t>(1 + rng() % 120), .hidden = 64};
+    ASSERT_TRUE(writer->append(sample_record(i, any)));
+  }
+  EXPECT_LT(std::filesystem::file_size(dir_ / "buffer/traces"), 2 * kBytesMax);
+}
+
+TEST_F(LmdbBuffer, WriterIsFreeAgainAfterItsDeath) {
+  {
+    Child writer([&] {
+      auto buffer = open(Role::kWriter);
+      ::pause();
+      return true;
+    });
+    while (!std::filesystem::exists(dir_ / "buffer/acks")) {
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+    EXPECT_EQ(try_open(Role::kWriter).status().code(), StatusCode::kUnavailable);
+  }
+  EXPECT_TRUE(try_open(Role::kWriter));
+}
+
+TEST_F(LmdbBuffer, ForeignFilesAreNamedAndLeftAlone) {
+  const std::string notes(10000, 'n');
+  for (const char* name : {"traces", "acks"}) {
+    std::filesystem::remove_all(dir_ / "buffer");
+    ASSERT_TRUE(make_dirs(dir_ / "buffer"));
+    const std::string path = dir_ / (std::string("buffer/") + name);
+    for (const std::string& content : {notes, std::string("short")}) {
+      ASSERT_TRUE(write_file_atomically(path, content));
+      for (const Role role : {Role::kWriter, Role::kReader}) {
+        const Status status = try_open(role).status();
+        EXPECT_EQ(status.code(), StatusCode::kInvalid) << status.to_string();
+        EXPECT_NE(status.message().find(path), std::string::npos) << status.to_string();
+      }
+      EXPECT_EQ(*read_file(path), content);
+    }
+  }
+}
+
+// Sound LMDB, but of another program: here each of our two files in the other's place.
+TEST_F(LmdbBuffer, AnotherProgramsDatabaseIsRefused) {
+  ASSERT_TRUE(open(Role::kWriter)->append(sample_record(1)));
+  ASSERT_TRUE(open(Role::kReader)->acknowledge("trainer", 1));
+  std::filesystem::rename(dir_ / "buffer/traces", dir_ / "buffer/old");
+  std::filesystem::rename(dir_ / "buffer/acks", dir_ / "buffer/traces");
+  EXPECT_EQ(try_open(Role::kWriter).status().code(), StatusCode::kInvalid);
+  EXPECT_EQ(try_open(Role::kReader).status().code(), StatusCode::kInvalid);
+}
+
+TEST_F(LmdbBuffer, AFileCutShortIsRefused) {
+  {
+    auto writer = open(Role::kWriter);
+    for (uint32_t i = 0; i < 20; ++i) ASSERT_TRUE(writer->append(sample_record(i, kMedium)));
+  }
+  const std::string path = dir_ / "buffer/traces";
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  for (const Role role : {Role::kWriter, Role::kReader}) {
+    const Status status = try_open(role).status();
+    EXPECT_EQ(status.code(), StatusCode::kCorrupt) << status.to_string();
+    EXPECT_NE(status.message().find(path), std::string::npos);
+  }
+}
+
+TEST_F(LmdbBuffer, ReadOnlyDirectoryIsOneClearSentence) {
+  ASSERT_TRUE(make_dirs(dir_ / "buffer"));
+  ASSERT_EQ(::chmod((dir_ / "buffer").c_str(), 0555), 0);
+  ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
+  Child visitor([&] {
+    // Permissions do not hold for root.
+    if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) return false;
+    for (const Role role : {Role::kWriter, Role::kReader}) {
+      const Status status = try_open(role).status();
+      if (status.code() != StatusCode::kIo) return false;
+      if (status.message().find(dir_ / "buffer") == std::string::npos) return false;
+    }
+    return true;
+  });
+  EXPECT_TRUE(visitor.succeeded());
+  ::chmod((dir_ / "buffer").c_str(), 0755);
+}
+
+// A limit on file size stands for the full disk: write(2) is refused in the same place.
+TEST_F(LmdbBuffer, FullDiskIsAnErrorAndWhatWasThereStays) {
+  Child writer([&] {
+    ::signal(SIGXFSZ, SIG_IGN);
+    auto buffer = open(Role::kWriter, 64u << 20);
+    const auto first = buffer->append(sample_record(1, kMedium));
+    const rlimit small{.rlim_cur = 1u << 20, .rlim_max = RLIM_INFINITY};
+    rlimit old{};
+    ::getrlimit(RLIMIT_FSIZE, &old);
+    ::setrlimit(RLIMIT_FSIZE, &small);
+    int failed = 0;
+    for (uint32_t i = 0; i < 60; ++i) {
+      const auto sequence = buffer->append(sample_record(i, kMedium));
+      if (!sequence && sequence.status().code() != StatusCode::kIo) return false;
+      failed += !sequence;
+    }
+    if (failed < 20 || buffer->read(0, 1, 1)->front().sequence != *first) return false;
+    ::setrlimit(RLIMIT_FSIZE, &old);  // room again: it goes on without being reopened
+    const auto again = buffer->append(sample_record(7, kMedium));
+    return again.is_ok() && *again == buffer->stats()->last_sequence;
+  });
+  EXPECT_TRUE(writer.succeeded());
+}
+
+}  // namespace
+}  // namespace aurora

@@ -1,0 +1,35 @@
+// A toy target as a real GGUF: random weights, a byte tokenizer, loads in llama.cpp in
+// milliseconds.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace aurora {
+
+struct TinyTarget {
+  std::string architecture = "llama";  // or "qwen2": NEOX rope, biases (zero here)
+  int hidden = 64;
+  int heads = 4;
+  int kv_heads = 2;
+  int ff = 96;
+  int layers = 6;
+  int context = 256;
+  bool tied = true;
+  uint32_t seed = 1;
+  // Left out of the file, to make a target that is refused.
+  std::string without_tensor = {};
+  std::string without_key = {};
+};
+
+// The bytes, and two markers of a chat template: <|im_start|> (bos) and <|im_end|> (eos).
+inline constexpr int kTinyVocab = 258;
+
+// CHECKs that the file could be written.
+void write_tiny_target(const std::string& path, const TinyTarget& target);
+
+// The values that tensor `name` of such a file has, [rows * cols].
+std::vector<float> tiny_values(const std::string& name, size_t count, uint32_t seed);
+
+}  // namespace aurora
