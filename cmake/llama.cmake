@@ -34,7 +34,7 @@ llama_library(llama_lib_hash vendor/hash/libvendor-hash.a)
 llama_library(llama_lib_common_base common/libllama-common-base.a)
 llama_library(llama_lib_common common/libllama-common.a
   llama_lib_common_base llama_lib_httplib llama_lib_hash llama_lib_llama)
-llama_library(llama_lib_mtmd tools/mtmd/libmtmd.a llama_lib_llama)
+llama_library(llama_lib_mtmd tools/mtmd/libmtmd.a llama_lib_hash llama_lib_llama)
 llama_library(llama_lib_ui tools/ui/libllama-ui.a)
 llama_library(llama_lib_server_context tools/server/libserver-context.a llama_lib_mtmd llama_lib_ui llama_lib_common)
 llama_library(llama_lib_server tools/server/libllama-server-impl.a llama_lib_server_context)

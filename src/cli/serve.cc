@@ -69,6 +69,7 @@ Status prepare(ServeOptions& options, std::string& target) {
 SpeculatorOptions speculator_options(const ServeOptions& options, const std::string& target) {
   SpeculatorOptions speculator;
   speculator.target = target;
+  speculator.target_path = options.model;
   speculator.traces_dir = options.state + "/traces";
   speculator.registry_dir = options.state + "/drafts";
   speculator.trainer_status = options.state + "/trainer.status";

@@ -139,18 +139,15 @@ Status DraftEngine::prefill(int32_t slot, std::span<const KeptRowPtr> rows) {
 }
 
 Status DraftEngine::draft(std::span<Wish> wishes) {
-  // Prefixes that are far behind come first, so that the last pairs of all slots share one batch.
-  for (const Wish& wish : wishes) {
-    const auto& rows = wish.rows->rows;
-    if (rows.size() > built_[static_cast<size_t>(wish.slot)].size() + 16) {
-      if (Status status = prefill(wish.slot, rows); !status) return status;
-    }
-  }
   pairs_.clear();
   for (const Wish& wish : wishes) collect(wish.slot, wish.rows->rows, &wish.next, pairs_);
-  Status status = pairs_.size() > kDecodeRows
-                      ? Status::internal("too many rows to draft from at once")
-                      : build(pairs_);
+  // The eagle3 graph returns the first rows of a batch, whichever asked for output: rows that only
+  // fill the KV and rows that draft go in batches of their own.
+  const auto drafting = std::stable_partition(pairs_.begin(), pairs_.end(),
+                                              [](const Pair& pair) { return !pair.output; });
+  const std::span<const Pair> fill(pairs_.begin(), drafting), last(drafting, pairs_.end());
+  Status status = build(fill);
+  if (status) status = build(last);
   if (status) status = chain(wishes);
   if (!status) {
     for (Wish& wish : wishes) wish.tokens.clear();
@@ -164,11 +161,7 @@ Status DraftEngine::draft(std::span<Wish> wishes) {
 // accepted positions get true taps.
 Status DraftEngine::chain(std::span<Wish> wishes) {
   std::vector<std::pair<size_t, int32_t>> active;  // wish, index of its output in the last batch
-  size_t pair = 0;
-  for (size_t i = 0; i < wishes.size(); ++i) {
-    while (!pairs_[pair].output) ++pair;
-    active.emplace_back(i, static_cast<int32_t>(pair++));
-  }
+  for (size_t i = 0; i < wishes.size(); ++i) active.emplace_back(i, static_cast<int32_t>(i));
   while (!active.empty()) {
     common_batch batch(context_.get());
     std::vector<std::pair<size_t, int32_t>> still;

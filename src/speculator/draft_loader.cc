@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "speculator/draft_check.h"
 
 namespace aurora {
 namespace {
@@ -111,9 +110,14 @@ Result<std::unique_ptr<DraftEngine>> DraftLoader::prepare(const DraftManifest& m
   if (Status status = registry->verify(manifest); !status) return status;
   const std::string path = registry->gguf_path(manifest.version);
   const llama_model* target = llama_get_model(host_.target);
+  if (tokenizer_.empty()) {
+    auto digest = tokenizer_digest(options_.target_path);
+    if (!digest) return digest.status();
+    tokenizer_ = std::move(*digest);
+  }
   const DraftTarget shape{llama_model_n_embd(target),
                           llama_vocab_n_tokens(llama_model_get_vocab(target)),
-                          llama_model_n_layer(target)};
+                          llama_model_n_layer(target), tokenizer_};
   const auto info = check_draft_file(path, shape);
   if (!info) return info.status();
   DraftHost quiet = host_;

@@ -13,13 +13,15 @@
 
 #include "metrics/aurora_metrics.h"
 #include "registry/registry.h"
+#include "speculator/draft_check.h"
 #include "speculator/draft_engine.h"
 
 namespace aurora {
 
 struct DraftLoaderOptions {
   std::string registry_dir;
-  std::string target;     // fingerprint
+  std::string target;       // fingerprint
+  std::string target_path;  // its GGUF: a draft must number tokens as it does
   bool gate = true;       // false: every published version serves
   double pays_above = 0;  // a first draft whose replayed accept length is not above this waits
   int32_t threads = 1;    // of the engine once it serves
@@ -52,7 +54,8 @@ class DraftLoader {
   const DraftLoaderOptions options_;
   const DraftHost host_;
   ServeMetrics& metrics_;
-  int64_t newest_seen_ = 0;  // loader's thread
+  int64_t newest_seen_ = 0;          // loader's thread
+  TokenizerDigest tokenizer_;        // loader's thread, filled at the first draft
   std::atomic<bool> wants_rows_{false};
 
   std::mutex mutex_;

@@ -77,6 +77,7 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
   DraftLoaderOptions loader;
   loader.registry_dir = options_.registry_dir;
   loader.target = options_.target;
+  loader.target_path = options_.target_path;
   loader.gate = options_.gate;
   loader.pays_above = pays_above;
   loader.threads = llama_n_threads(target);

@@ -24,6 +24,7 @@ namespace aurora {
 
 struct SpeculatorOptions {
   std::string target;  // fingerprint
+  std::string target_path;
   std::string traces_dir;
   std::string registry_dir;
   std::string trainer_status;  // file the trainer writes, for /metrics

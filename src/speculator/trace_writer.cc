@@ -1,5 +1,6 @@
 #include "speculator/trace_writer.h"
 
+#include <algorithm>
 #include <random>
 
 #include "base/clock.h"

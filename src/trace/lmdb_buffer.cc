@@ -15,6 +15,7 @@
 #include "base/file_lock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "trace/lmdb_acks.h"
 #include "trace/lmdb_env.h"
 #include "trace/trace_buffer.h"
 
@@ -25,11 +26,8 @@ namespace {
 // records as single values need runs of free pages, and the free list would splinter.
 constexpr size_t kPieceBytes = 4096 - 16;
 constexpr size_t kMapReserveBytes = 64u << 20;  // tree pages, free list, one record being written
-constexpr size_t kAcksMapBytes = 16u << 20;
-constexpr size_t kConsumerBytesMax = 256;
 constexpr int kOpenWaitMs = 5000;
 constexpr char kTracesMark[] = "aurora traces 1";
-constexpr char kAcksMark[] = "aurora acks 1";
 
 // MDB_NOMETASYNC: a commit syncs the data before its meta page is written, so that after power loss
 // the file is whole (less the last record or two) and a restart does not meet a torn tree. Without
@@ -84,8 +82,12 @@ class LmdbBuffer final : public TraceBuffer {
 
   Result<uint64_t> append(const TraceRecord& record) override;
   Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override;
-  Status acknowledge(const std::string& consumer, uint64_t sequence) override;
-  Result<uint64_t> acknowledged(const std::string& consumer) override;
+  Status acknowledge(const std::string& consumer, uint64_t sequence) override {
+    return acks_->acknowledge(consumer, sequence);
+  }
+  Result<uint64_t> acknowledged(const std::string& consumer) override {
+    return acks_->acknowledged(consumer);
+  }
   Status remove_expired(int64_t now_ms) override;
   Result<TraceBufferStats> stats() override;
 
@@ -94,7 +96,6 @@ class LmdbBuffer final : public TraceBuffer {
   std::string in_dir(const char* name) const { return options_.dir + "/" + name; }
 
   Status open_envs();
-  Status check_acks();
   Status prepare_traces();
 
   Result<State> load_state(MDB_txn* txn) const;
@@ -111,15 +112,13 @@ class LmdbBuffer final : public TraceBuffer {
   Status copy_record(MDB_cursor* cursor, MDB_val& key, MDB_val& value, RawRecord& into) const;
   void note_corrupt(uint64_t sequence, const Status& why);
 
-  TraceBufferOptions options_;  // const after open, as are the next five
+  TraceBufferOptions options_;  // const after open, as are the next four
   std::optional<FileLock> writer_lock_;
-  LmdbEnv::Ptr traces_;  // before its readers, so that it is closed after them
-  LmdbEnv::Ptr acks_;
+  LmdbEnv::Ptr traces_;                        // before its reader, so that it is closed after it
   std::unique_ptr<LmdbReader> traces_reader_;  // used with read_mutex_
-  std::unique_ptr<LmdbReader> acks_reader_;    // used with acks_mutex_
+  std::unique_ptr<LmdbAcks> acks_;
 
   std::mutex write_mutex_;
-  std::mutex acks_mutex_;
   std::mutex read_mutex_;
 
   std::atomic<uint64_t> dropped_oldest_{0};
@@ -167,29 +166,14 @@ Status LmdbBuffer::open_envs() {
   Result<LmdbEnv::Ptr> traces = LmdbEnv::open(in_dir("traces"), map_bytes, kTracesFlags);
   if (!traces) return traces.status();
   traces_ = std::move(*traces);
-  Result<LmdbEnv::Ptr> acks = LmdbEnv::open(in_dir("acks"), kAcksMapBytes, 0);
+  if (Result<int> cleared = traces_->clear_dead_readers(); !cleared) return cleared.status();
+  Result<std::unique_ptr<LmdbReader>> reader = LmdbReader::open(*traces_);
+  if (!reader) return reader.status();
+  traces_reader_ = std::move(*reader);
+  Result<std::unique_ptr<LmdbAcks>> acks = LmdbAcks::open(in_dir("acks"));
   if (!acks) return acks.status();
   acks_ = std::move(*acks);
-  for (const LmdbEnv::Ptr& env : {std::cref(traces_), std::cref(acks_)}) {
-    int cleared = 0;
-    mdb_reader_check(env->handle(), &cleared);
-    if (cleared > 0) LOG_INFO("trace", "%s: cleared %d dead readers", env->path().c_str(), cleared);
-  }
-  Result<std::unique_ptr<LmdbReader>> traces_reader = LmdbReader::open(*traces_);
-  if (!traces_reader) return traces_reader.status();
-  traces_reader_ = std::move(*traces_reader);
-  Result<std::unique_ptr<LmdbReader>> acks_reader = LmdbReader::open(*acks_);
-  if (!acks_reader) return acks_reader.status();
-  acks_reader_ = std::move(*acks_reader);
-  if (Status status = check_acks(); !status) return status;
   return prepare_traces();
-}
-
-Status LmdbBuffer::check_acks() {
-  Result<MDB_txn*> txn = acks_reader_->begin();
-  if (!txn) return txn.status();
-  const ReadScope scope(acks_reader_.get());
-  return acks_->check_mark(*txn, kMarkKey, kAcksMark);
 }
 
 // The writer marks a new file as ours; a reader only looks. The writer's first write transaction
@@ -342,8 +326,8 @@ Status LmdbBuffer::remove_record(MDB_cursor* cursor, uint64_t sequence, State& s
 bool LmdbBuffer::clear_stale_readers() {
   const Result<FileLock> lock = FileLock::acquire(in_dir("open.lock"), 0);
   if (!lock) return false;
-  int cleared = 0;
-  return mdb_reader_check(traces_->handle(), &cleared) == 0 && cleared > 0;
+  const Result<int> cleared = traces_->clear_dead_readers();
+  return cleared && *cleared > 0;
 }
 
 Status LmdbBuffer::remove_expired(int64_t now_ms) {
@@ -485,56 +469,6 @@ Result<TraceBufferStats> LmdbBuffer::stats() {
                           .dropped_oldest = dropped_oldest_,
                           .expired = expired_,
                           .corrupt = corrupt_};
-}
-
-// ---- cursors of consumers ----
-
-Status check_consumer(const std::string& consumer) {
-  if (!consumer.empty() && consumer.size() <= kConsumerBytesMax && consumer[0] != '\0') {
-    return Status::ok();
-  }
-  return Status::invalid("a consumer needs a name of 1 to 256 bytes");
-}
-
-Result<uint64_t> load_ack(const LmdbEnv& acks, MDB_txn* txn, const std::string& consumer) {
-  MDB_val key = as_val(std::as_bytes(std::span(consumer)));
-  MDB_val value{};
-  const int code = mdb_get(txn, acks.database(), &key, &value);
-  if (code == MDB_NOTFOUND) return uint64_t{0};
-  if (code != 0) return acks.error("read", code);
-  uint64_t sequence = 0;
-  if (value.mv_size != sizeof sequence) return acks.error("read", MDB_CORRUPTED);
-  std::memcpy(&sequence, value.mv_data, sizeof sequence);
-  return sequence;
-}
-
-Status LmdbBuffer::acknowledge(const std::string& consumer, uint64_t sequence) {
-  if (Status status = check_consumer(consumer); !status) return status;
-  const std::lock_guard lock(acks_mutex_);
-  LmdbWrite write(*acks_);
-  if (!write.status()) return write.status();
-  const Result<uint64_t> held = load_ack(*acks_, write.txn(), consumer);
-  if (!held) return held.status();
-  if (*held >= sequence) return Status::ok();
-  MDB_val mark_key = as_val(kMarkKey);
-  MDB_val mark{sizeof kAcksMark - 1, const_cast<char*>(kAcksMark)};
-  MDB_val key = as_val(std::as_bytes(std::span(consumer)));
-  MDB_val value = as_val(std::as_bytes(std::span(&sequence, 1)));
-  for (const auto& [name, content] : {std::pair(&mark_key, &mark), std::pair(&key, &value)}) {
-    if (int code = mdb_put(write.txn(), acks_->database(), name, content, 0); code != 0) {
-      return acks_->error("write", code);
-    }
-  }
-  return write.commit();
-}
-
-Result<uint64_t> LmdbBuffer::acknowledged(const std::string& consumer) {
-  if (Status status = check_consumer(consumer); !status) return status;
-  const std::lock_guard lock(acks_mutex_);
-  Result<MDB_txn*> txn = acks_reader_->begin();
-  if (!txn) return txn.status();
-  const ReadScope scope(acks_reader_.get());
-  return load_ack(*acks_, *txn, consumer);
 }
 
 }  // namespace

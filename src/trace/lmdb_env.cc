@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/file_handle.h"
+#include "base/log.h"
 
 namespace aurora {
 namespace {
@@ -182,6 +183,13 @@ Status LmdbEnv::check_mark(MDB_txn* txn, std::span<const std::byte> mark_key,
     return error("read", MDB_INVALID);
   }
   return Status::ok();
+}
+
+Result<int> LmdbEnv::clear_dead_readers() {
+  int cleared = 0;
+  if (int code = mdb_reader_check(env_, &cleared); code != 0) return error("read", code);
+  if (cleared > 0) LOG_INFO("trace", "%s: cleared %d dead readers", path_.c_str(), cleared);
+  return cleared;
 }
 
 LmdbWrite::LmdbWrite(LmdbEnv& env) : env_(env), map_lock_(env.map_mutex()) {

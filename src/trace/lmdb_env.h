@@ -38,6 +38,10 @@ class LmdbEnv {
   // Empty, or carrying `mark` under the key `mark_key`; else another program's file: kInvalid.
   Status check_mark(MDB_txn* txn, std::span<const std::byte> mark_key, std::string_view mark) const;
 
+  // Frees the places of readers whose process died, logged; how many. Call with the directory's
+  // open lock held: it takes the lock of the table of readers.
+  Result<int> clear_dead_readers();
+
   // Held shared by every transaction, alone by whoever moves the map.
   std::shared_mutex& map_mutex() { return map_mutex_; }
   // Takes the size that the file now has, after another process enlarged it.

@@ -79,7 +79,7 @@ Status serve(TrainOptions options) {
   if (!learner) return learner.status();
 
   options.loop.target = *fingerprint;
-  options.loop.target_vocab = (*target)->shape().target_vocab;
+  options.loop.shape = draft->shape;
   options.loop.checkpoint_path = options.state + "/trainer.ckpt";
   options.loop.status_path = options.state + "/trainer.json";
   const TrainSeams seams = {**buffer,

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 namespace aurora {
 namespace {
@@ -34,6 +36,34 @@ std::unique_ptr<Objective> make_objective(ObjectiveKind kind) {
     case ObjectiveKind::kForwardKl: return std::make_unique<ForwardKl>();
   }
   return nullptr;
+}
+
+CountingRows counting_rows(const PackedBatch& batch, double step_decay, at::ScalarType dtype) {
+  std::vector<int64_t> index, law_row;
+  std::vector<double> weight;
+  const auto queries = static_cast<size_t>(batch.queries);
+  for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k) {
+    const double step_weight = std::pow(step_decay, static_cast<double>(k));
+    for (size_t q = 0; q < queries; ++q) {
+      const int64_t law = batch.query_law[k * queries + q];
+      if (law < 0 || batch.law_mass[static_cast<size_t>(law)] <= 0) continue;
+      index.push_back(static_cast<int64_t>(k * queries + q));
+      law_row.push_back(law);
+      weight.push_back(step_weight);
+    }
+  }
+  CountingRows counting;
+  counting.rows = static_cast<int>(index.size());
+  if (index.empty()) return counting;
+  const Tensor rows = at::tensor(law_row, at::kLong);
+  const Tensor ids = at::tensor(batch.law_ids, at::kInt).view({batch.laws, batch.law_k});
+  const Tensor probs = at::tensor(batch.law_probs, at::kFloat).view({batch.laws, batch.law_k});
+  counting.index = at::tensor(index, at::kLong);
+  counting.law.ids = ids.index_select(0, rows).clamp_min(0).to(at::kLong);
+  counting.law.probs = probs.index_select(0, rows).to(dtype);
+  counting.law.weights =
+      (at::tensor(weight, at::kDouble) / static_cast<double>(counting.rows)).to(dtype);
+  return counting;
 }
 
 HeadLoss head_loss(const Objective& objective, const at::Tensor& states, const at::Tensor& head,

@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "train/learner.h"
+#include "train/packed_batch.h"
 
 namespace aurora {
 
@@ -19,6 +19,16 @@ struct LawBatch {
       probs;  // [rows, k] the target's law restricted to the draft vocabulary, NOT normalised
   at::Tensor weights;  // [rows] step weight over the number of rows
 };
+
+// The rows of a batch that count, and where their states lie among those of all steps, one step
+// behind the other. A row counts when a label is left at its step and the label's law has mass in
+// the draft vocabulary. Weights: step_decay^k over the number of rows.
+struct CountingRows {
+  LawBatch law;
+  at::Tensor index;  // [rows] into [steps * queries]
+  int rows = 0;      // 0: law and index are undefined
+};
+CountingRows counting_rows(const PackedBatch& batch, double step_decay, at::ScalarType dtype);
 
 // One objective: in: logits [rows, V], overwritten with d(loss)/d(logits); out: sum of weights *
 // loss of the rows. Stateless. Objectives that look across steps will get the column of each row in

@@ -154,14 +154,7 @@ class TorchLearner final : public Learner {
   Status load(std::span<const std::byte> bytes) override;
 
  private:
-  struct Counting {  // the rows that count
-    LawBatch law;
-    Tensor index;  // into the states of all steps, one behind the other
-    int rows = 0;
-  };
-
   Result<LearnResult> learn_or_throw(RecordRefs records);
-  Counting counting_rows(const PackedBatch& batch) const;
   void update(std::array<Tensor, kTensorCount>& grads);
 
   const TargetRows& rows_;
@@ -174,33 +167,6 @@ class TorchLearner final : public Learner {
   int64_t updates_ = 0;
 };
 
-TorchLearner::Counting TorchLearner::counting_rows(const PackedBatch& batch) const {
-  std::vector<int64_t> index, law_row;
-  std::vector<float> weight;
-  const auto queries = static_cast<size_t>(batch.queries);
-  for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k) {
-    const float step_weight = std::pow(options_.step_decay, static_cast<float>(k));
-    for (size_t q = 0; q < queries; ++q) {
-      const int64_t law = batch.query_law[k * queries + q];
-      if (law < 0 || batch.law_mass[static_cast<size_t>(law)] <= 0) continue;
-      index.push_back(static_cast<int64_t>(k * queries + q));
-      law_row.push_back(law);
-      weight.push_back(step_weight);
-    }
-  }
-  Counting counting;
-  counting.rows = static_cast<int>(index.size());
-  if (index.empty()) return counting;
-  const Tensor rows = at::tensor(law_row, at::kLong);
-  const Tensor ids = at::tensor(batch.law_ids, at::kInt).view({batch.laws, batch.law_k});
-  const Tensor probs = at::tensor(batch.law_probs, at::kFloat).view({batch.laws, batch.law_k});
-  counting.index = at::tensor(index, at::kLong);
-  counting.law.ids = ids.index_select(0, rows).clamp_min(0).to(at::kLong);
-  counting.law.probs = probs.index_select(0, rows);
-  counting.law.weights = at::tensor(weight, at::kFloat) / static_cast<double>(counting.rows);
-  return counting;
-}
-
 Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
   const auto begin = std::chrono::steady_clock::now();
   if (Status s = check_records(records, draft_.shape); !s) return s;
@@ -209,7 +175,7 @@ Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
   LearnResult result;
   result.columns = batch->queries;
   if (batch->queries == 0) return result;
-  const Counting counting = counting_rows(*batch);
+  const CountingRows counting = counting_rows(*batch, options_.step_decay, at::kFloat);
   result.rows = counting.rows;
   if (counting.rows == 0) return result;  // all masked: zero, not NaN
 

@@ -20,6 +20,7 @@ constexpr size_t kReadBytes = 64u << 20;
 constexpr size_t kUntrainedMax = 32;  // while so many wait for their first pass, reading waits ...
 constexpr uint64_t kLagMax = 128;     // ... unless the buffer runs so far ahead
 constexpr size_t kKeepDrafts = 8;
+constexpr int kFailuresMax = 50;  // steps in a row
 constexpr double kVocabGainMin = 0.002;
 constexpr double kIdleSeconds = 0.2;
 
@@ -44,7 +45,7 @@ TrainLoop::TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams)
     : options_(options),
       seams_(seams),
       window_(options.window),
-      vocab_(options.target_vocab, options.vocab_size),
+      vocab_(options.shape.target_vocab, options.vocab_size),
       rng_(options.seed),
       checkpoint_us_(steady_us()) {}
 
@@ -87,6 +88,12 @@ bool TrainLoop::wants_records() {
   return window_.untrained() < kUntrainedMax || figures_.lag_records > kLagMax;
 }
 
+bool TrainLoop::usable(const TraceRecord& record) const {
+  return record.target == options_.target && record.served_tokens() >= 2 &&
+         record.hidden == options_.shape.hidden &&
+         std::equal(record.tap_layers, record.tap_layers + kTapCount, options_.shape.tap_layers);
+}
+
 Result<bool> TrainLoop::take_in() {
   auto batch = seams_.buffer.read(cursor_, kReadRecords, kReadBytes);
   if (!batch) {
@@ -97,7 +104,7 @@ Result<bool> TrainLoop::take_in() {
   for (StoredRecord& stored : *batch) {
     cursor_ = stored.sequence;
     dirty_ = true;
-    if (stored.record.target != options_.target || stored.record.served_tokens() < 2) continue;
+    if (!usable(stored.record)) continue;
     figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
     vocab_.observe(stored.record);
     window_.add(std::move(stored), rng_);
@@ -125,9 +132,15 @@ Status TrainLoop::train() {
   for (const WindowEntry* entry : drawn) records.push_back(entry->record.get());
   audit(drawn);
   auto result = seams_.learner.learn(records);
-  if (!result) return result.status();
   dirty_ = true;
   ++figures_.steps;
+  if (!result) {
+    // A record that cannot be learnt (a tap that is not finite) is left behind; a trainer that
+    // learns nothing stops.
+    LOG_WARN("train", "step left out: %s", result.status().to_string().c_str());
+    return ++failures_ < kFailuresMax ? Status::ok() : result.status();
+  }
+  failures_ = 0;
   if (result->rows == 0) return Status::ok();
   figures_.loss = running_mean(figures_.loss, result->loss, figures_.steps);
   if (figures_.steps <= 20) loss_first_ = figures_.loss;

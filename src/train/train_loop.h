@@ -22,8 +22,8 @@ struct TrainLoopOptions {
   std::string checkpoint_path;  // empty: none (benches)
   std::string status_path;      // trainer.json, empty: none
   std::string
-      audit_path;  // appends "step sequence pass" lines before each step, empty: none. For tests
-  int target_vocab = 0;
+      audit_path;    // appends "step sequence pass" lines before each step, empty: none. For tests
+  DraftShape shape;  // records of another hidden size or other taps are skipped
   int vocab_size = 0;
   int columns_per_step = 96;  // supervised columns of one optimiser step
   WindowOptions window;
@@ -80,6 +80,7 @@ class TrainLoop {
 
  private:
   Result<bool> take_in();
+  bool usable(const TraceRecord& record) const;
   bool wants_records();
   void refresh_vocab();
   Status train();
@@ -106,6 +107,7 @@ class TrainLoop {
   uint64_t steps_at_offer_ = 0;
   double loss_first_ = 0;
   int64_t checkpoint_us_ = 0, status_us_ = 0;
+  int failures_ = 0;                // steps in a row that were left out
   bool dirty_ = false;              // something happened since the last checkpoint
   int64_t in_service_version_ = 0;  // of in_service_
   std::unique_ptr<Scorer> in_service_;

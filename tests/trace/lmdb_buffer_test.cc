@@ -224,7 +224,9 @@ TEST_F(LmdbBuffer, PinnedPagesUseTheReserveThenGiveFullThenRecover) {
       }
       appended += one;
     }
-    if (full) EXPECT_GT(appended, kBytesMax);
+    if (full) {
+      EXPECT_GT(appended, kBytesMax);
+    }
   }
   ASSERT_TRUE(full) << "no stop fell into a read";
   ASSERT_FALSE(writer->append(sample_record(1, large)));

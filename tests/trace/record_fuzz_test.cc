@@ -1,6 +1,9 @@
 // Drives the fuzz target over mutated seeds, so that every test run covers it, with any compiler.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "trace/sample_record.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 
@@ -75,7 +76,7 @@ TEST(Record, LayoutIsAsDocumented) {
   EXPECT_EQ(id, r.id);
   const std::vector<std::byte> fixed =
       encode(sample_record(1, {.prompt_tokens = 2, .served_tokens = 3, .hidden = 2, .law_k = 2}));
-  EXPECT_EQ(fixed.size(), 331u);
+  EXPECT_EQ(fixed.size(), 392u);
 }
 
 TEST(Record, HeadNeedsTheBeginningOnly) {

@@ -101,7 +101,9 @@ TEST_P(TraceBufferContract, KeepsOrderAndContent) {
   ASSERT_EQ(records.size(), 20u);
   for (uint32_t i = 0; i < 20; ++i) {
     EXPECT_EQ(records[i].sequence, sequences[i]);
-    if (i > 0) EXPECT_GT(sequences[i], sequences[i - 1]);
+    if (i > 0) {
+      EXPECT_GT(sequences[i], sequences[i - 1]);
+    }
     const TraceRecord expected =
         sample_record(i, {.served_tokens = static_cast<int32_t>(1 + 7 * i)});
     EXPECT_EQ(encode(records[i].record), encode(expected));

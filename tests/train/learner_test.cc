@@ -1,0 +1,150 @@
+#include <gtest/gtest.h>
+
+#include "train/optimizer.h"
+#include "train/toy_training.h"
+
+namespace aurora {
+namespace {
+
+struct Fixture {
+  ToyRows rows;
+  std::vector<TraceRecord> records;
+  std::vector<const TraceRecord*> refs;
+  std::unique_ptr<Learner> learner;
+
+  explicit Fixture(std::vector<int64_t> vocab = first_ids(kToyVocab)) {
+    for (uint64_t i = 0; i < 6; ++i)
+      records.push_back(toy_record({.id = i + 1, .served_tokens = 12}));
+    for (const TraceRecord& r : records) refs.push_back(&r);
+    LearnOptions options;
+    options.lr_fc = options.lr_head = options.lr_layer = 0.01f;
+    learner = std::move(*make_learner(toy_draft(toy_shape(), std::move(vocab), 1), rows, options));
+  }
+  double accept_len(Scorer& scorer) {
+    auto leads = scorer.leads(refs, 3);
+    EXPECT_TRUE(leads.is_ok());
+    double tokens = 0, steps = 0;
+    for (const Leads& of_record : *leads) {
+      tokens += static_cast<double>(of_record.size());
+      for (size_t i = 0; i < of_record.size(); i += 1u + of_record[i]) ++steps;
+    }
+    return tokens / steps;
+  }
+};
+
+TEST(Learner, LearnsALanguageThatCanBeLearnt) {
+  Fixture f;
+  EXPECT_LT(f.accept_len(*f.learner), 1.5);
+  double first = 0, last = 0;
+  for (int step = 0; step < 150; ++step) {
+    auto result = f.learner->learn(f.refs);
+    ASSERT_TRUE(result.is_ok()) << result.status().to_string();
+    EXPECT_EQ(result->columns, 6 * 11);
+    EXPECT_EQ(result->rows, 6 * (11 + 10 + 9));
+    (step == 0 ? first : last) = result->loss;
+  }
+  EXPECT_LT(last, 0.5 * first);
+  EXPECT_GT(f.accept_len(*f.learner),
+            3.0);  // of 4 at most; the last tokens of a request cannot fill a draft
+}
+
+TEST(Learner, NothingToLearnFromChangesNothing) {
+  Fixture f({1000, 1001});  // no law has mass in it
+  const DraftWeights before = f.learner->snapshot();
+  auto result = f.learner->learn(f.refs);
+  ASSERT_TRUE(result.is_ok());
+  EXPECT_EQ(result->rows, 0);
+  EXPECT_EQ(result->loss, 0);
+  const TraceRecord short_one = toy_record({.served_tokens = 1});
+  const TraceRecord* shorts[] = {&short_one};
+  result = f.learner->learn(shorts);
+  ASSERT_TRUE(result.is_ok());
+  EXPECT_EQ(result->columns, 0);
+  const DraftWeights after = f.learner->snapshot();
+  EXPECT_EQ(before.wq, after.wq);
+  EXPECT_EQ(before.output, after.output);
+}
+
+// Two served tokens: the only column is t = P-1. If the request's first draft were masked, nothing
+// would move.
+TEST(Learner, TheFirstDraftOfARequestIsTrained) {
+  Fixture f;
+  const TraceRecord r = toy_record({.served_tokens = 2});
+  const TraceRecord* refs[] = {&r};
+  const DraftWeights before = f.learner->snapshot();
+  auto result = f.learner->learn(refs);
+  ASSERT_TRUE(result.is_ok());
+  EXPECT_EQ(result->rows, 1);
+  EXPECT_NE(before.fc, f.learner->snapshot().fc);
+}
+
+TEST(Learner, ATapThatIsNotFiniteIsAnErrorAndLearnsNothing) {
+  Fixture f;
+  f.records[0].taps[20] = 0x7E00;
+  const DraftWeights before = f.learner->snapshot();
+  EXPECT_FALSE(f.learner->learn(f.refs).is_ok());
+  EXPECT_EQ(before.fc, f.learner->snapshot().fc);
+}
+
+TEST(Learner, AnotherHiddenSizeIsRefused) {
+  Fixture f;
+  f.records[0].hidden = 4;
+  EXPECT_EQ(f.learner->learn(f.refs).status().code(), StatusCode::kInvalid);
+}
+
+TEST(Learner, SaveAndLoadGoOnAsIfNothingHadHappened) {
+  Fixture a, b;
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
+  ASSERT_TRUE(b.learner->load(a.learner->save()).is_ok());
+  ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
+  ASSERT_TRUE(b.learner->learn(b.refs).is_ok());
+  EXPECT_EQ(a.learner->snapshot().wq, b.learner->snapshot().wq);
+  EXPECT_EQ(a.learner->snapshot().output, b.learner->snapshot().output);
+}
+
+TEST(Learner, LoadRefusesAnotherShapeAndChangesNothing) {
+  Fixture a;
+  DraftShape wide = toy_shape();
+  wide.ff = 16;
+  auto other = make_learner(toy_draft(wide, first_ids(kToyVocab), 1), a.rows, {});
+  const DraftWeights before = a.learner->snapshot();
+  EXPECT_FALSE(a.learner->load((*other)->save()).is_ok());
+  std::vector<std::byte> cut = a.learner->save();
+  cut.resize(cut.size() - 5);
+  EXPECT_FALSE(a.learner->load(cut).is_ok());
+  EXPECT_EQ(before.wq, a.learner->snapshot().wq);
+}
+
+TEST(Learner, ANewVocabularyKeepsSurvivingRows) {
+  Fixture f({1, 5, 9});
+  const std::vector<float> before = f.learner->snapshot().output;
+  ASSERT_TRUE(f.learner->set_vocab({0, 5, 9, 20}).is_ok());
+  const DraftWeights after = f.learner->snapshot();
+  EXPECT_EQ(after.d2t, (std::vector<int64_t>{0, 5, 9, 20}));
+  EXPECT_TRUE(std::equal(before.begin() + 8, before.begin() + 24, after.output.begin() + 8));
+  float fresh[8];
+  const int64_t id = 20;
+  ASSERT_TRUE(f.rows.head_rows({&id, 1}, fresh).is_ok());
+  EXPECT_TRUE(std::equal(fresh, fresh + 8, after.output.begin() + 24));
+  EXPECT_TRUE(f.learner->learn(f.refs).is_ok());
+}
+
+// Two updates by hand: m, v start at 0, g = 1 then 2; rate 0.1, decay 0.5.
+TEST(AdamW, TwoUpdatesByHand) {
+  float w = 1, m = 0, v = 0, g = 2;
+  const AdamW options = {.beta1 = 0.9f, .beta2 = 0.99f, .eps = 0, .weight_decay = 0.5f};
+  adamw_update(options, {&w, &g, &m, &v, 1}, 1, 0.1f, 0.5f);
+  EXPECT_NEAR(w, 1 - 0.05 - 0.1, 1e-6);  // the first step is one rate long
+  g = 2;
+  adamw_update(options, {&w, &g, &m, &v, 1}, 2, 0.1f, 1.0f);
+  const double mean = (0.09 + 0.2) / (1 - 0.81), square = (0.0099 + 0.04) / (1 - 0.9801);
+  EXPECT_NEAR(w, 0.85 * 0.95 - 0.1 * mean / std::sqrt(square), 1e-5);
+}
+
+TEST(AdamW, SumOfSquares) {
+  std::vector<float> x(10007, 0.5f);
+  EXPECT_NEAR(sum_of_squares(x.data(), x.size()), 10007 * 0.25, 1e-3);
+}
+
+}  // namespace
+}  // namespace aurora

@@ -1,0 +1,78 @@
+#include "train/packed_batch.h"
+
+#include <gtest/gtest.h>
+
+#include "train/toy_training.h"
+
+namespace aurora {
+namespace {
+
+TEST(PackedBatch, HalfToFloat) {
+  EXPECT_EQ(half_to_float(0x3C00), 1.0f);
+  EXPECT_EQ(half_to_float(0xC500), -5.0f);
+  EXPECT_EQ(half_to_float(0x0001), 0x1p-24f);
+  EXPECT_EQ(half_to_float(0x8000), 0.0f);
+  EXPECT_EQ(half_to_float(0x7BFF), 65504.0f);
+  EXPECT_TRUE(std::isinf(half_to_float(0x7C00)));
+  EXPECT_TRUE(std::isnan(half_to_float(0x7E00)));
+}
+
+// P = 5, C = 4: L = 8, columns t = 4, 5, 6. Step k at t embeds x_{t+1+k}; its law is p_{t+1+k}, row
+// t+2+k-P of the record, whose token is x_{t+2+k}.
+TEST(PackedBatch, ColumnsOfOneRequest) {
+  const TraceRecord r = toy_record({.prompt_tokens = 5, .served_tokens = 4});
+  const TraceRecord* records[] = {&r};
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(), 3, 1000);
+  ASSERT_TRUE(batch.is_ok());
+  EXPECT_EQ(batch->rows, 7);          // columns 0 ... L-2
+  EXPECT_EQ(batch->embeds_count, 8);  // x_1 ... x_8
+  EXPECT_EQ(batch->query_row,
+            (std::vector<int64_t>{4, 5, 6}));  // the first draft of the request is trained
+  EXPECT_EQ(batch->query_law, (std::vector<int64_t>{1, 2, 3, 2, 3, -1, 3, -1, -1}));
+  // Embedding index e is x_{e+1}: step 0 at t = 4 embeds x_5, index 4.
+  EXPECT_EQ(std::vector<int64_t>(batch->query_embed.begin(), batch->query_embed.begin() + 6),
+            (std::vector<int64_t>{4, 5, 6, 5, 6, 7}));
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(batch->served[static_cast<size_t>(i)], r.tokens[static_cast<size_t>(5 + i)]);
+    EXPECT_NEAR(batch->law_mass[static_cast<size_t>(i)], 0.96f, 1e-5);
+  }
+  EXPECT_EQ(batch->position.front(), 0);
+  EXPECT_EQ(batch->position.back(), 6);
+}
+
+TEST(PackedBatch, LongPromptsKeepTheirPositions) {
+  const TraceRecord r = toy_record({.prompt_tokens = 20, .served_tokens = 4});
+  const TraceRecord* records[] = {&r};
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(), 1, 6);
+  ASSERT_TRUE(batch.is_ok());
+  EXPECT_EQ(batch->rows, 6 + 3);
+  EXPECT_EQ(batch->position.front(), 13);
+  EXPECT_EQ(batch->query_row, (std::vector<int64_t>{6, 7, 8}));
+  EXPECT_EQ(batch->taps[0], half_to_float(r.taps[13u * 3u * 8u]));
+}
+
+TEST(PackedBatch, TokensOutsideTheVocabulary) {
+  const TraceRecord r = toy_record({.served_tokens = 6});
+  const TraceRecord* records[] = {&r};
+  auto batch = pack(records, index_vocab({1000}), ToyRows(), 2, 100);
+  ASSERT_TRUE(batch.is_ok());
+  for (float mass : batch->law_mass) EXPECT_EQ(mass, 0);
+  for (int32_t id : batch->served) EXPECT_EQ(id, -1);
+}
+
+TEST(PackedBatch, RequestsWithoutColumnsAreLeftOut) {
+  const TraceRecord one = toy_record({.id = 1, .served_tokens = 1});
+  const TraceRecord two = toy_record({.id = 2, .served_tokens = 2});
+  const TraceRecord* records[] = {&one, &two, &one};
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(), 1, 100);
+  ASSERT_TRUE(batch.is_ok());
+  EXPECT_EQ(batch->requests.size(), 1u);
+  EXPECT_EQ(batch->queries, 1);
+  const TraceRecord* none[] = {&one};
+  batch = pack(none, index_vocab({1}), ToyRows(), 1, 100);
+  ASSERT_TRUE(batch.is_ok());
+  EXPECT_EQ(batch->queries, 0);
+}
+
+}  // namespace
+}  // namespace aurora

@@ -1,0 +1,261 @@
+// The loop with a toy learner whose only weights are the list of (record, pass) pairs that trained
+// it: whatever moment the trainer is killed at, no pair may be in the surviving weights twice.
+#include "train/train_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "base/bytes.h"
+#include "base/files.h"
+#include "base/temp_dir.h"
+#include "train/toy_training.h"
+
+namespace aurora {
+namespace {
+
+struct Killed {};
+
+class LedgerLearner final : public Learner {
+ public:
+  std::vector<uint64_t> trained;  // record ids, in order
+  std::vector<int64_t> ids = first_ids(8);
+  uint8_t lead = 1;  // of every column
+  int fail = 0;      // so many steps fail from now on
+
+  Result<LearnResult> learn(RecordRefs records) override {
+    if (fail > 0 && fail-- > 0) return Status::internal("not finite");
+    LearnResult result = {.loss = 1, .rows = 1, .columns = 1, .seconds = 0.01};
+    for (const TraceRecord* r : records) trained.push_back(r->id);
+    return result;
+  }
+  Result<std::vector<Leads>> leads(RecordRefs records, int) override {
+    std::vector<Leads> out;
+    for (const TraceRecord* r : records)
+      out.emplace_back(static_cast<size_t>(r->served_tokens() - 1), lead);
+    return out;
+  }
+  DraftWeights snapshot() const override { return toy_draft(toy_shape(), ids, 1); }
+  const std::vector<int64_t>& vocab() const override { return ids; }
+  Status set_vocab(std::vector<int64_t> d2t) override {
+    ids = std::move(d2t);
+    return Status::ok();
+  }
+  std::vector<std::byte> save() const override {
+    ByteWriter out;
+    out.put<uint64_t>(trained.size());
+    out.put_span<uint64_t>(trained);
+    return std::move(out).take();
+  }
+  Status load(std::span<const std::byte> bytes) override {
+    ByteReader in(bytes);
+    trained = in.get_vector<uint64_t>(in.get<uint64_t>());
+    return in.ok() ? Status::ok() : Status::truncated("ledger");
+  }
+};
+
+class TrainLoopTest : public testing::Test {
+ protected:
+  TempDir dir_;
+  std::unique_ptr<TraceBuffer> buffer_ = open_buffer();
+  std::unique_ptr<Registry> registry_ =
+      std::make_unique<Registry>(std::move(*Registry::open(dir_ / "drafts")));
+  LedgerLearner learner_;
+  TrainLoopOptions options_;
+  int kill_after_ = 0;  // calls of the seams; 0: never
+  int calls_ = 0;
+
+  std::unique_ptr<TraceBuffer> open_buffer() {
+    return std::move(*open_lmdb_buffer({.dir = dir_ / "traces"}));
+  }
+  void SetUp() override {
+    options_.target = "toy";
+    options_.checkpoint_path = dir_ / "trainer.ckpt";
+    options_.status_path = dir_ / "trainer.json";
+    options_.shape = toy_shape();
+    options_.vocab_size = 8;
+    options_.columns_per_step = 20;
+    options_.window.passes_max = 3;
+    options_.publish_first_records = 4;
+    options_.publish_every_records = 8;
+    options_.gate = false;
+    options_.once = true;
+  }
+  void append(int count) {
+    for (int i = 0; i < count; ++i)
+      ASSERT_TRUE(buffer_->append(toy_record({.id = ++next_id_})).is_ok());
+  }
+  TrainSeams seams() {
+    return {*buffer_,
+            *registry_,
+            learner_,
+            [this](const std::string& path, const DraftWeights&) {
+              if (kill_after_ > 0 && ++calls_ >= kill_after_) throw Killed();
+              return write_file_atomically(path, "draft");
+            },
+            [](const std::string&) -> Result<std::unique_ptr<Scorer>> {
+              return std::unique_ptr<Scorer>(std::make_unique<LedgerLearner>());
+            },
+            [](double) {}};
+  }
+  void expect_no_pair_twice(int passes_max) {
+    std::map<uint64_t, int> count;
+    for (uint64_t id : learner_.trained) EXPECT_LE(++count[id], passes_max) << "record " << id;
+  }
+  uint64_t next_id_ = 0;
+};
+
+TEST_F(TrainLoopTest, TrainsEveryRecordSoOftenAndPublishes) {
+  append(20);
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_EQ(learner_.trained.size(), 18u * 3);  // two of twenty are held out
+  expect_no_pair_twice(3);
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), 20u);
+  auto newest = registry_->newest("toy");
+  ASSERT_TRUE(newest.is_ok() && newest->has_value());
+  EXPECT_GE((*newest)->version, 2);
+  EXPECT_NE((*newest)->reason.find("gate off"), std::string::npos);
+  const std::string status = *read_file(dir_ / "trainer.json");
+  EXPECT_NE(status.find("\"trained_tokens\": 140"), std::string::npos) << status;
+}
+
+TEST_F(TrainLoopTest, RecordsOfOthersAreSkippedAndAcknowledged) {
+  TraceRecord other = toy_record({.id = 900});
+  other.target = "another";
+  ASSERT_TRUE(buffer_->append(other).is_ok());
+  TraceRecord taps = toy_record({.id = 901});
+  taps.tap_layers[0] = 1;
+  ASSERT_TRUE(buffer_->append(taps).is_ok());
+  append(3);
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  for (uint64_t id : learner_.trained) EXPECT_LT(id, 900u);
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), 5u);
+}
+
+TEST_F(TrainLoopTest, TheGateKeepsBackWhatIsNotBetter) {
+  options_.gate = true;
+  options_.gate_options.pays_above = 5;
+  append(20);
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_GT(loop.figures().offers, 0u);
+  EXPECT_EQ(loop.figures().published, 0u);
+  EXPECT_GT(loop.figures().holdout_accept_len, 1.5);
+  EXPECT_FALSE(registry_->newest("toy")->has_value());
+}
+
+// Killed between any two steps, with checkpoints at varying moments, resumed, over and over.
+TEST_F(TrainLoopTest, KilledBetweenAnyTwoSteps) {
+  SmallRng rng(7);
+  std::set<uint64_t> ever;
+  for (int life = 0; life < 40; ++life) {
+    append(static_cast<int>(rng.below(4)));
+    learner_ = LedgerLearner();
+    buffer_.reset();
+    buffer_ = open_buffer();
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.resume().is_ok());
+    expect_no_pair_twice(3);
+    const size_t steps = rng.below(6);
+    for (size_t i = 0; i < steps; ++i) {
+      ASSERT_TRUE(loop.step().is_ok());
+      if (rng.chance(0.3)) {
+        ASSERT_TRUE(loop.checkpoint().is_ok());
+      }
+    }
+    expect_no_pair_twice(3);
+  }
+  learner_ = LedgerLearner();
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  expect_no_pair_twice(3);
+  ever.insert(learner_.trained.begin(), learner_.trained.end());
+  const size_t held = (next_id_ + 8) / 10;
+  EXPECT_EQ(ever.size(), next_id_ - held);
+  EXPECT_EQ(learner_.trained.size(), ever.size() * 3);  // nothing lost either
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), next_id_);
+}
+
+// The file is written, the acknowledgement is not: the next life knows better than the buffer.
+TEST_F(TrainLoopTest, KilledBetweenCheckpointAndAcknowledgement) {
+  append(6);
+  {
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.step().is_ok());
+    ASSERT_TRUE(loop.checkpoint().is_ok());
+  }
+  const std::string checkpoint = *read_file(options_.checkpoint_path);
+  std::filesystem::remove_all(dir_ / "traces");  // acknowledgements and all; same records anew
+  buffer_.reset();
+  buffer_ = open_buffer();
+  next_id_ = 0;
+  append(6);
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), 0u);
+  learner_ = LedgerLearner();
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), 6u);
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  expect_no_pair_twice(3);
+}
+
+TEST_F(TrainLoopTest, KilledWhilePublishing) {
+  append(12);
+  kill_after_ = 1;
+  {
+    TrainLoop loop(options_, seams());
+    EXPECT_THROW(static_cast<void>(loop.run([] { return false; })), Killed);
+  }
+  kill_after_ = 0;
+  learner_ = LedgerLearner();
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  expect_no_pair_twice(3);
+  EXPECT_TRUE(registry_->newest("toy")->has_value());
+}
+
+TEST_F(TrainLoopTest, AFewBadStepsAreLeftOutAndOnlyBadOnesStopIt) {
+  append(10);
+  learner_.fail = 5;
+  {
+    TrainLoop loop(options_, seams());
+    EXPECT_TRUE(loop.run([] { return false; }).is_ok());
+    EXPECT_FALSE(learner_.trained.empty());
+  }
+  options_.checkpoint_path.clear();
+  options_.window.passes_max = 1000;
+  learner_.fail = 1000;
+  TrainLoop loop(options_, seams());
+  EXPECT_FALSE(loop.run([] { return false; }).is_ok());
+}
+
+TEST_F(TrainLoopTest, AForeignCheckpointIsRefusedAndNotDeleted) {
+  Checkpoint foreign;
+  foreign.target = "another";
+  ASSERT_TRUE(write_checkpoint(options_.checkpoint_path, foreign).is_ok());
+  TrainLoop loop(options_, seams());
+  const Status s = loop.resume();
+  EXPECT_EQ(s.code(), StatusCode::kInvalid);
+  EXPECT_NE(s.message().find("trainer.ckpt"), std::string::npos);
+  EXPECT_TRUE(read_checkpoint(options_.checkpoint_path).is_ok());
+}
+
+TEST_F(TrainLoopTest, StopLeavesACheckpoint) {
+  append(6);
+  options_.once = false;
+  int rounds = 0;
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([&rounds] { return ++rounds > 2; }).is_ok());
+  auto checkpoint = read_checkpoint(options_.checkpoint_path);
+  ASSERT_TRUE(checkpoint.is_ok());
+  EXPECT_EQ(checkpoint->steps, 2u);
+}
+
+}  // namespace
+}  // namespace aurora

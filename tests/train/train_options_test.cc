@@ -1,0 +1,44 @@
+#include "train/train_options.h"
+
+#include <gtest/gtest.h>
+
+namespace aurora {
+namespace {
+
+TEST(TrainOptions, ValuesReachTheirPlace) {
+  auto o = parse_train_options({"-m", "t.gguf", "--draft-depth", "3", "--gate", "off", "--train-lr",
+                                "0.002", "--train-lr-fc", "0.01", "--draft-dtype", "f16",
+                                "--train-once", "--train-vocab", "512"});
+  ASSERT_TRUE(o.is_ok());
+  EXPECT_EQ(o->model, "t.gguf");
+  EXPECT_EQ(o->loop.draft_depth, 3);
+  EXPECT_FALSE(o->loop.gate);
+  EXPECT_FLOAT_EQ(o->learn.lr_layer, 0.002f);
+  EXPECT_FLOAT_EQ(o->learn.lr_fc, 0.01f);
+  EXPECT_EQ(o->dtype, DraftDtype::kF16);
+  EXPECT_TRUE(o->loop.once);
+  EXPECT_EQ(o->loop.vocab_size, 512);
+}
+
+TEST(TrainOptions, BadFlagsAreNamed) {
+  const std::vector<std::vector<std::string>> bad = {
+      {"-m", "t", "--nonsense"},        {"-m", "t", "--draft-depth", "0"},
+      {"-m", "t", "--train-lr", "abc"}, {"-m", "t", "--draft-dtype", "q2"},
+      {"-m", "t", "--train-vocab"},     {"-m", "t", "--gate", "maybe"}};
+  for (const auto& args : bad) {
+    auto o = parse_train_options(args);
+    ASSERT_FALSE(o.is_ok());
+    EXPECT_NE(o.status().message().find(args[2]), std::string::npos) << o.status().message();
+  }
+  EXPECT_NE(parse_train_options({}).status().message().find("-m"), std::string::npos);
+}
+
+TEST(TrainOptions, HelpNamesEveryFlagAndItsDefault) {
+  const std::string help = train_help();
+  EXPECT_NE(help.find("--train-reuse N"), std::string::npos);
+  EXPECT_NE(help.find("[replay]"), std::string::npos);
+  EXPECT_TRUE(parse_train_options({"--help"})->help);
+}
+
+}  // namespace
+}  // namespace aurora

@@ -1,0 +1,150 @@
+// The books: window, draft vocabulary, checkpoint.
+#include "train/window.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "base/files.h"
+#include "base/temp_dir.h"
+#include "train/checkpoint.h"
+#include "train/draft_vocab.h"
+#include "train/toy_training.h"
+
+namespace aurora {
+namespace {
+
+StoredRecord stored(uint64_t sequence) {
+  return {sequence, toy_record({.id = 1000 + sequence, .served_tokens = 11})};
+}
+
+TEST(Window, EveryTenthIsHeldOutAndNeverDrawn) {
+  SmallRng rng(1);
+  Window window({.holdout_max = 3, .holdout_every = 10, .passes_max = 4});
+  for (uint64_t i = 1; i <= 40; ++i) window.add(stored(i), rng);
+  std::set<uint64_t> held;
+  for (const TraceRecord* r : window.holdout()) held.insert(r->id);
+  EXPECT_EQ(held, (std::set<uint64_t>{1012, 1022,
+                                      1032}));  // the first of the four has become a recent one
+  std::map<uint64_t, int> passes;
+  while (window.has_work())
+    for (const WindowEntry* e : window.draw(30, rng)) ++passes[e->id];
+  EXPECT_EQ(passes.size(), 37u);
+  for (const auto& [id, count] : passes) {
+    EXPECT_EQ(count, 4);
+    EXPECT_FALSE(held.contains(id));
+  }
+  EXPECT_EQ(window.passes_total(), 37u * 4);
+  EXPECT_TRUE(window.draw(30, rng).empty());
+}
+
+TEST(Window, DrawsAboutTheColumnsAskedForAndNoRecordTwice) {
+  SmallRng rng(2);
+  Window window({.holdout_every = 0});
+  for (uint64_t i = 1; i <= 20; ++i) window.add(stored(i), rng);
+  const auto drawn = window.draw(45, rng);  // 10 columns a record
+  EXPECT_EQ(drawn.size(), 5u);
+  EXPECT_EQ(std::set<const WindowEntry*>(drawn.begin(), drawn.end()).size(), 5u);
+  EXPECT_EQ(window.draw(1, rng).size(), 1u);
+}
+
+TEST(Window, OldRecordsGoToABoundedReservoir) {
+  SmallRng rng(3);
+  Window window(
+      {.recent_max = 10, .reservoir_max = 5, .holdout_every = 0, .reservoir_share = 0.5f});
+  for (uint64_t i = 1; i <= 100; ++i) window.add(stored(i), rng);
+  std::set<uint64_t> recent, reservoir;
+  for (const WindowEntry& e : window.books().entries)
+    (e.place == Place::kReservoir ? reservoir : recent).insert(e.sequence);
+  EXPECT_EQ(recent.size(), 10u);
+  EXPECT_EQ(*recent.begin(), 91u);
+  EXPECT_EQ(reservoir.size(), 5u);
+  bool replayed = false;
+  for (int i = 0; i < 10; ++i)
+    for (const WindowEntry* e : window.draw(50, rng)) replayed |= e->place == Place::kReservoir;
+  EXPECT_TRUE(replayed);
+}
+
+TEST(Window, BytesAreBounded) {
+  SmallRng rng(4);
+  const uint64_t each = record_bytes(stored(1).record);
+  Window window({.holdout_every = 0, .bytes_max = 7 * each + each / 2});
+  for (uint64_t i = 1; i <= 50; ++i) window.add(stored(i), rng);
+  EXPECT_EQ(window.books().entries.size(), 7u);
+}
+
+TEST(DraftVocab, TheHeaviestThenLowIds) {
+  DraftVocab vocab(kToyVocab, 5);
+  EXPECT_EQ(vocab.best(), first_ids(5));
+  TraceRecord r;
+  r.prompt_tokens = 1;
+  r.tokens = {33, 30, 30, 7, -1, 4000};  // a prompt token; ids out of range are skipped
+  r.laws.k = 1;
+  r.laws.ids = {20};
+  r.laws.logprobs = {std::log(0.5f)};
+  vocab.observe(r);
+  EXPECT_EQ(vocab.best(), (std::vector<int64_t>{0, 7, 20, 30, 33}));
+  EXPECT_NEAR(vocab.covered({30}), 2 / 3.51, 1e-6);
+  EXPECT_EQ(vocab.next({7, 20, 30, 34, 35}, 0.01), (std::vector<int64_t>{7, 20, 30, 34, 35}));
+  EXPECT_EQ(vocab.next({7, 20, 31, 34, 35}, 0.01), vocab.best());
+  DraftVocab again(kToyVocab, 5);
+  again.restore(vocab.state());
+  EXPECT_EQ(again.best(), vocab.best());
+}
+
+Checkpoint sample_checkpoint() {
+  Checkpoint c;
+  c.target = "0123456789abcdef";
+  c.cursor = 77;
+  c.rng = 5;
+  c.steps = 12;
+  c.trained_tokens = 3456;
+  c.offered_at = 16;
+  c.version = 3;
+  c.loss_first = 4.5;
+  c.loss_mean = 2.5;
+  c.window.seen = 77;
+  c.window.entries = {{70, 700, 3, Place::kRecent, nullptr},
+                      {71, 710, 0, Place::kHoldout, nullptr}};
+  c.vocab = {{3, 1.5f}, {9, 0.25f}};
+  c.learner.resize(1000, std::byte{7});
+  return c;
+}
+
+TEST(Checkpoint, RoundTrip) {
+  const TempDir dir;
+  const Checkpoint c = sample_checkpoint();
+  ASSERT_TRUE(write_checkpoint(dir / "c", c).is_ok());
+  auto read = read_checkpoint(dir / "c");
+  ASSERT_TRUE(read.is_ok()) << read.status().to_string();
+  EXPECT_EQ(read->target, c.target);
+  EXPECT_EQ(read->cursor, 77u);
+  EXPECT_EQ(read->loss_mean, 2.5);
+  ASSERT_EQ(read->window.entries.size(), 2u);
+  EXPECT_EQ(read->window.entries[0].passes, 3);
+  EXPECT_EQ(read->window.entries[1].place, Place::kHoldout);
+  EXPECT_EQ(read->vocab, c.vocab);
+  EXPECT_EQ(read->learner, c.learner);
+}
+
+TEST(Checkpoint, EveryCutAndEveryFlippedByteIsRefusedByName) {
+  const TempDir dir;
+  EXPECT_EQ(read_checkpoint(dir / "none").status().code(), StatusCode::kNotFound);
+  ASSERT_TRUE(write_checkpoint(dir / "c", sample_checkpoint()).is_ok());
+  const std::string whole = *read_file(dir / "c");
+  for (size_t i = 0; i < whole.size(); i += i < 300 ? 1 : 97) {
+    std::string broken = whole;
+    broken[i] = static_cast<char>(broken[i] ^ 0x10);
+    std::ofstream(dir / "b") << broken;
+    auto read = read_checkpoint(dir / "b");
+    ASSERT_FALSE(read.is_ok()) << "byte " << i;
+    EXPECT_NE(read.status().message().find(dir / "b"), std::string::npos);
+    std::ofstream(dir / "b") << whole.substr(0, i);
+    EXPECT_FALSE(read_checkpoint(dir / "b").is_ok());
+  }
+}
+
+}  // namespace
+}  // namespace aurora
