@@ -55,9 +55,9 @@ CountingRows counting_rows(const PackedBatch& batch, double step_decay, at::Scal
   CountingRows counting;
   counting.rows = static_cast<int>(index.size());
   if (index.empty()) return counting;
-  const Tensor rows = at::tensor(law_row, at::kLong);
-  const Tensor ids = at::tensor(batch.law_ids, at::kInt).view({batch.laws, batch.law_k});
-  const Tensor probs = at::tensor(batch.law_probs, at::kFloat).view({batch.laws, batch.law_k});
+  const at::Tensor rows = at::tensor(law_row, at::kLong);
+  const at::Tensor ids = at::tensor(batch.law_ids, at::kInt).view({batch.laws, batch.law_k});
+  const at::Tensor probs = at::tensor(batch.law_probs, at::kFloat).view({batch.laws, batch.law_k});
   counting.index = at::tensor(index, at::kLong);
   counting.law.ids = ids.index_select(0, rows).clamp_min(0).to(at::kLong);
   counting.law.probs = probs.index_select(0, rows).to(dtype);
