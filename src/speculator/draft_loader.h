@@ -22,9 +22,9 @@ struct DraftLoaderOptions {
   std::string registry_dir;
   std::string target;       // fingerprint
   std::string target_path;  // its GGUF: a draft must number tokens as it does
-  bool gate = true;       // false: every published version serves
-  double pays_above = 0;  // a first draft whose replayed accept length is not above this waits
-  int32_t threads = 1;    // of the engine once it serves
+  bool gate = true;         // false: every published version serves
+  double pays_above = 0;    // a first draft whose replayed accept length is not above this waits
+  int32_t threads = 1;      // of the engine once it serves
   int64_t poll_ms = 500;
 };
 
@@ -54,8 +54,8 @@ class DraftLoader {
   const DraftLoaderOptions options_;
   const DraftHost host_;
   ServeMetrics& metrics_;
-  int64_t newest_seen_ = 0;          // loader's thread
-  TokenizerDigest tokenizer_;        // loader's thread, filled at the first draft
+  int64_t newest_seen_ = 0;    // loader's thread
+  TokenizerDigest tokenizer_;  // loader's thread, filled at the first draft
   std::atomic<bool> wants_rows_{false};
 
   std::mutex mutex_;

@@ -1,7 +1,6 @@
-// One file, as the layout of records in LMDB is known here alone: writing, dropping and reading agree on it.
-// Layout of dir/traces (docs/trace-format.md): one unnamed database, keys of 12 bytes, sequence
-// then piece, both big-endian so that LMDB's byte order is ours. Sequence 0 holds the mark and the
-// state.
+// The layout of dir/traces is known in this one file: writing, dropping and reading agree on it.
+// One unnamed database, keys of 12 bytes, sequence then piece, both big-endian so that LMDB's byte
+// order is ours (docs/trace-format.md). Sequence 0 holds the mark and the state.
 #include <unistd.h>
 
 #include <array>

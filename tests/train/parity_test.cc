@@ -1,0 +1,147 @@
+// The trainer's forward and llama.cpp's eagle3 graph give the same logits for the same rows, steps
+// 0 ... K-1: on toy targets of both RoPE kinds always, on a real one where AURORA_TEST_TARGET names
+// its file. Tolerance, of the largest absolute logit: 2e-4. Both sides compute in fp32 with an F32
+// draft file and an F32 KV cache; products are summed in another order, and llama.cpp's RoPE angles
+// are fp32 products.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "train/draft_file.h"
+#include "train/eagle3.h"
+#include "train/llama_draft.h"
+#include "train/target_weights.h"
+#include "train/temp_file.h"
+#include "train/tiny_target.h"
+
+namespace aurora {
+namespace {
+
+constexpr int kSteps = 4;
+
+class RowsOfTarget final : public TargetRows {
+ public:
+  explicit RowsOfTarget(const TargetWeights& target) : target_(target) {}
+  Status token_rows(std::span<const int32_t> ids, float* out) const override {
+    return target_.token_rows(ids, out);
+  }
+  Status head_rows(std::span<const int64_t> ids, float* out) const override {
+    return target_.head_rows(ids, out);
+  }
+
+ private:
+  const TargetWeights& target_;
+};
+
+// The start from the target, every matrix shaken: a start has zeros where mistakes could hide.
+DraftWeights shaken_draft(const TargetWeights& target, int vocab) {
+  std::vector<int64_t> d2t;
+  for (int64_t i = 0; i < vocab; ++i) d2t.push_back(i * target.shape().target_vocab / vocab);
+  DraftWeights draft = std::move(*target.initial_draft(d2t));
+  std::mt19937 rng(11);
+  for (std::vector<float>* w : draft_arrays(draft)) {
+    double squares = 0;
+    for (float x : *w) squares += double{x} * double{x};
+    std::normal_distribution<float> noise(
+        0, 0.3f * static_cast<float>(std::sqrt(squares / static_cast<double>(w->size()))));
+    for (float& x : *w) x += noise(rng);
+  }
+  return draft;
+}
+
+// The request the target would have left behind: prompt of P tokens, rows with taps, no laws
+// needed.
+TraceRecord as_record(const std::vector<int32_t>& tokens, const std::vector<float>& taps,
+                      int hidden, int prompt_tokens) {
+  TraceRecord r;
+  r.hidden = hidden;
+  r.prompt_tokens = prompt_tokens;
+  r.tokens = tokens;
+  const auto rows = static_cast<size_t>(r.rows());
+  const at::Tensor half = at::from_blob(const_cast<float*>(taps.data()),
+                                        {static_cast<int64_t>(rows) * 3 * hidden}, at::kFloat)
+                              .to(at::kHalf);
+  const auto* bits = static_cast<const uint16_t*>(half.data_ptr());
+  r.taps.assign(bits, bits + half.numel());
+  r.laws.k = 1;
+  r.laws.ids.assign(static_cast<size_t>(r.served_tokens()), 0);
+  r.laws.logprobs.assign(static_cast<size_t>(r.served_tokens()), 0.0f);
+  return r;
+}
+
+// Largest difference over the largest logit, all columns and steps.
+double compare(const std::string& target_path, int vocab, const std::vector<int32_t>& tokens) {
+  auto target = TargetWeights::open(target_path);
+  EXPECT_TRUE(target.is_ok());
+  const DraftWeights draft = shaken_draft(**target, vocab);
+  const TempFile file("parity-" + std::to_string((*target)->shape().hidden) + ".gguf");
+  EXPECT_TRUE(write_draft_file(file.path(), draft, target_path, DraftDtype::kF32).is_ok());
+  auto llama =
+      LlamaDraft::open(target_path, file.path(), {.threads = 1, .context = 512, .kv_f32 = true});
+  EXPECT_TRUE(llama.is_ok()) << llama.status().to_string();
+  auto rows = (*llama)->run_target(tokens);
+  EXPECT_TRUE(rows.is_ok());
+
+  const int prompt = static_cast<int>(tokens.size()) / 2;
+  const TraceRecord record = as_record(tokens, rows->taps, draft.shape.hidden, prompt);
+  const TraceRecord* records[] = {&record};
+  const RowsOfTarget of_target(**target);
+  auto batch = pack(records, index_vocab(draft.d2t), of_target, kSteps, 1000);
+  EXPECT_TRUE(batch.is_ok());
+  const at::NoGradGuard no_grad;
+  const Eagle3 eagle = eagle3_from(draft, at::kFloat);
+  const auto states =
+      eagle3_forward(eagle, *batch, to_tensors(*batch, draft.shape, at::kFloat), kSteps);
+
+  std::vector<float> taps;  // what the record kept of them
+  for (uint16_t bits : record.taps) taps.push_back(half_to_float(bits));
+  double difference = 0, largest = 0;
+  for (int i = 0; i + kSteps < batch->queries; i += 3) {
+    const int position = prompt - 1 + i;
+    const std::span<const int32_t> forced(tokens.data() + position + 2, kSteps - 1);
+    auto expected = (*llama)->draft(taps, tokens, position, kSteps, forced);
+    EXPECT_TRUE(expected.is_ok()) << expected.status().to_string();
+    for (size_t k = 0; k < kSteps; ++k) {
+      const at::Tensor logits = at::linear(states[k][i], eagle[kOutput]).contiguous();
+      const auto* ours = logits.data_ptr<float>();
+      for (size_t v = 0; v < expected->logits[k].size(); ++v) {
+        difference =
+            std::max(difference, std::abs(double{ours[v]} - double{expected->logits[k][v]}));
+        largest = std::max(largest, std::abs(double{ours[v]}));
+      }
+    }
+  }
+  EXPECT_GT(largest, 0.1);
+  return difference / largest;
+}
+
+std::vector<int32_t> random_tokens(int count, int vocab) {
+  std::mt19937 rng(12);
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < count; ++i)
+    tokens.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(vocab)));
+  return tokens;
+}
+
+TEST(Parity, TinyTargetsOfBothRopeKinds) {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    TinyTarget tiny;
+    tiny.architecture = architecture;
+    const TempFile file(std::string("tiny-") + architecture + ".gguf");
+    write_tiny_target(file.path(), tiny);
+    EXPECT_LT(compare(file.path(), 100, random_tokens(60, kTinyVocab)), 2e-4) << architecture;
+  }
+}
+
+TEST(Parity, RealTarget) {
+  const char* path = std::getenv("AURORA_TEST_TARGET");
+  if (!path) GTEST_SKIP() << "AURORA_TEST_TARGET names no GGUF";
+  const double difference = compare(path, 2048, random_tokens(120, 10000));
+  RecordProperty("relative_difference", std::to_string(difference));
+  EXPECT_LT(difference, 2e-4);
+}
+
+}  // namespace
+}  // namespace aurora
