@@ -28,9 +28,9 @@ command -v apt-get >/dev/null || by_hand "this system has no apt-get (the names 
 [ -z "$as_root" ] || command -v sudo >/dev/null || by_hand "neither root nor sudo"
 
 echo "setup: installing$missing" >&2
-# shellcheck disable=SC2086
 # A package list that is a little old is fine, and so is a mirror that is away if the list is there: install decides.
+# The names are words of their own, unquoted on purpose. sudo drops the environment: env puts the setting back.
+# shellcheck disable=SC2086
 ${as_root}apt-get update -qq >&2 || true
-# shellcheck disable=SC2086  # the names are words of their own
-# sudo drops the environment: env puts the one setting back.
+# shellcheck disable=SC2086
 ${as_root}env DEBIAN_FRONTEND=noninteractive $install >&2 || by_hand "installing failed"

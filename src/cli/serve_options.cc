@@ -1,5 +1,6 @@
 #include "cli/serve_options.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <functional>
@@ -76,6 +77,16 @@ const std::vector<Flag>& flags() {
   return list;
 }
 
+// Flags of the trainer that do not begin with --train-.
+constexpr std::array<const char*, 5> kTrainerFlags = {
+    "--init", "--draft-dtype", "--publish-first-records", "--publish-every-records",
+    "--checkpoint-every"};
+
+bool is_trainer_flag(const std::string& arg) {
+  return arg.starts_with("--train-") ||
+         std::find(kTrainerFlags.begin(), kTrainerFlags.end(), arg) != kTrainerFlags.end();
+}
+
 struct Refusal {
   const char* flag;
   const char* why;
@@ -83,9 +94,9 @@ struct Refusal {
 
 // What the flywheel cannot serve yet: refused before the model is loaded, never half working.
 constexpr std::array<Refusal, 17> kRefused = {{
-    {"-md", "the draft is trained here; start from your own with --train-init FILE"},
-    {"--model-draft", "the draft is trained here; start from your own with --train-init FILE"},
-    {"--spec-draft-model", "the draft is trained here; start from your own with --train-init FILE"},
+    {"-md", "the draft is trained here; start from your own with --init FILE"},
+    {"--model-draft", "the draft is trained here; start from your own with --init FILE"},
+    {"--spec-draft-model", "the draft is trained here; start from your own with --init FILE"},
     {"--spec-type", "aurora serve has one speculator; leave the flag out"},
     {"--spec-default", "aurora serve has one speculator; leave the flag out"},
     {"--eagle3", "aurora serve has one speculator; leave the flag out"},
@@ -128,7 +139,7 @@ Result<ServeOptions> parse_serve_options(const std::vector<std::string>& args) {
       ours = true;
     }
     if (ours) continue;
-    if (arg.starts_with("--train-")) {
+    if (is_trainer_flag(arg)) {
       if (!has_value)
         return Status::invalid(arg + " needs a value; aurora train --help lists the flags");
       options.trainer_args.push_back(arg);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "metrics/trainer_status.h"
 
 namespace aurora {
 namespace {
@@ -359,6 +360,15 @@ void TrainLoop::write_status(bool force) {
       f.holdout_accept_len, static_cast<unsigned long long>(f.trained_tokens),
       static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published));
   if (Status s = write_file_atomically(options_.status_path, text, 0644); !s)
+    LOG_WARN("train", "status file: %s", s.to_string().c_str());
+  // The same for the server's /metrics, in the format that its scrape has.
+  TrainerStatus status;
+  status.updated_ms = unix_ms();
+  status.lag_records = static_cast<double>(f.lag_records);
+  status.rows_per_second = f.rows_per_s;
+  status.steps = f.steps;
+  const std::string path = parent_dir(options_.status_path) + "/trainer.status";
+  if (Status s = write_trainer_status(path, status); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
 }
 
