@@ -36,6 +36,9 @@ sanitized() {  # sanitized SANITIZERS: the parts that hold no llama.cpp and no L
     run_plain ctest --test-dir "$folder" --output-on-failure -j "$jobs" --no-tests=error
 }
 
+AURORA_TEST_TARGET="$(scripts/fetch_model.py | tail -n 1)"  # the parity test on a real target
+export AURORA_TEST_TARGET
+
 stage layout layout
 stage address-undefined sanitized address,undefined
 stage thread sanitized thread

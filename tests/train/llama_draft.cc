@@ -34,7 +34,11 @@ llama_context_params context_params(const LlamaDraft::Options& options) {
   // One micro batch: the encoder takes no more, and every row of the target's logits is kept.
   params.n_ctx = params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.context);
   params.n_threads = params.n_threads_batch = options.threads;
-  if (options.kv_f32) params.type_k = params.type_v = GGML_TYPE_F32;
+  if (options.kv_f32) {
+    params.type_k = params.type_v = GGML_TYPE_F32;
+    // The flash attention kernel rounds what it accumulates to half precision.
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  }
   return params;
 }
 
