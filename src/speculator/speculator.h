@@ -28,7 +28,6 @@ struct SpeculatorOptions {
   std::string traces_dir;
   std::string registry_dir;
   std::string trainer_status;  // file the trainer writes, for /metrics
-  std::string cost_file;       // JSON, written at attach: the trainer's gate reads it
   bool capture = true;
   bool gate = true;
   uint64_t buffer_bytes_max = 2ull << 30;
