@@ -43,7 +43,7 @@ constexpr std::array<std::string_view, 19> kKeys = {"vocab_size",
                                                     "target_layers",
                                                     "norm_before_residual",
                                                     "norm_before_fc"};
-constexpr std::string_view kPrefix = GgufFile::kPrefix;
+constexpr std::string_view kPrefix = DraftGguf::kPrefix;
 
 struct Shape {
   const char* name;
@@ -65,7 +65,7 @@ bool finite(std::span<const float> values) {
 // One file against one target. Each step relies on those before it.
 class Check {
  public:
-  Check(std::string path, const DraftTarget& target, GgufFile file)
+  Check(std::string path, const DraftTarget& target, DraftGguf file)
       : path_(std::move(path)), target_(target), file_(std::move(file)) {}
 
   Result<DraftFileInfo> run() {
@@ -342,7 +342,7 @@ class Check {
 
   const std::string path_;
   const DraftTarget& target_;
-  const GgufFile file_;
+  const DraftGguf file_;
   DraftFileInfo info_;
 };
 
@@ -350,7 +350,7 @@ class Check {
 
 Result<TokenizerDigest> tokenizer_digest(const std::string& gguf_path) {
   try {
-    const Result<GgufFile> file = GgufFile::open(gguf_path);
+    const Result<DraftGguf> file = DraftGguf::open(gguf_path);
     if (!file) return file.status();
     return file->tokenizer();
   } catch (const std::exception& e) {  // bad_alloc on a hostile count
@@ -360,7 +360,7 @@ Result<TokenizerDigest> tokenizer_digest(const std::string& gguf_path) {
 
 Result<DraftFileInfo> check_draft_file(const std::string& path, const DraftTarget& target) {
   try {
-    Result<GgufFile> file = GgufFile::open(path);
+    Result<DraftGguf> file = DraftGguf::open(path);
     if (!file) return file.status();
     return Check(path, target, std::move(*file)).run();
   } catch (const std::exception& e) {  // bad_alloc on a hostile count

@@ -43,8 +43,8 @@ std::string value_digest(const gguf_context* gguf, int64_t key) {
 
 }  // namespace
 
-Result<GgufFile> GgufFile::open(const std::string& path) {
-  GgufFile out;
+Result<DraftGguf> DraftGguf::open(const std::string& path) {
+  DraftGguf out;
   out.file_.reset(std::fopen(path.c_str(), "rbe"));
   struct stat seen {};
   if (!out.file_ || ::fstat(::fileno(out.file_.get()), &seen) != 0) {
@@ -64,7 +64,7 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
   return out;
 }
 
-bool GgufFile::read(uint64_t offset, std::span<std::byte> out) const {
+bool DraftGguf::read(uint64_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
     const ssize_t got =
         ::pread(::fileno(file_.get()), out.data(), out.size(), static_cast<off_t>(offset));
@@ -76,7 +76,7 @@ bool GgufFile::read(uint64_t offset, std::span<std::byte> out) const {
   return true;
 }
 
-TokenizerDigest GgufFile::tokenizer() const {
+TokenizerDigest DraftGguf::tokenizer() const {
   TokenizerDigest out;
   for (int64_t i = 0; i < gguf_get_n_kv(gguf()); ++i) {
     const std::string key = gguf_get_key(gguf(), i);

@@ -20,12 +20,12 @@ namespace aurora {
 
 // A GGUF's header, and its tensor data by pread: a file cut while it is read is a short read, not a
 // SIGBUS.
-class GgufFile {
+class DraftGguf {
  public:
   static constexpr std::string_view kPrefix = "eagle3.";
 
   // not found, io, invalid (no file), corrupt (no GGUF). May throw bad_alloc on a hostile count.
-  static Result<GgufFile> open(const std::string& path);
+  static Result<DraftGguf> open(const std::string& path);
 
   TokenizerDigest tokenizer() const;
   const gguf_context* gguf() const { return gguf_.get(); }
