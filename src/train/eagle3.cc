@@ -1,6 +1,7 @@
 #include "train/eagle3.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/grad_mode.h>
 
 #include <cmath>
 #include <limits>
@@ -83,18 +84,14 @@ class Forward {
                draft.shape.head_dim} {}
 
   std::vector<Tensor> run(int steps) {
-    const Tensor g = linear(d_, t_.taps, d_[kFc]);
-    const Tensor z = joined(t_.row_embed, g);
-    const auto dtype = g.scalar_type();
-    k0_ = rotate(kv_heads(linear(d_, z, d_[kWk])), rope_at(d_.shape, t_.position, dtype));
-    v0_ = kv_heads(linear(d_, z, d_[kWv]));
+    const auto dtype = t_.taps.scalar_type();
+    context_entries(dtype);
     std::vector<Tensor> out;
-    Tensor state = g.index_select(0, t_.query_row);
-    Tensor z_query = z.index_select(0, t_.query_row);
+    Tensor state = linear(d_, t_.taps.index_select(0, t_.query_row), d_[kFc]);
     for (int k = 0; k < steps; ++k) {
-      if (k > 0) z_query = joined(t_.query_embed[static_cast<size_t>(k)], state);
+      const Tensor z = joined(t_.query_embed[static_cast<size_t>(k)], state);
       const Rope rope = rope_at(d_.shape, t_.query_position + k, dtype);
-      state = layer(state, z_query, rope, k);
+      state = layer(state, z, rope, k);
       out.push_back(unit_rms(state, d_.shape.rms_eps) * d_[kOutputNorm]);
     }
     return out;
@@ -106,14 +103,30 @@ class Forward {
     return at::cat({e, unit_rms(g, d_.shape.rms_eps) * d_[kHiddenNorm]}, -1);
   }
 
+  // Step-0 keys and values of the rows before the supervised ones: no query, no MLP, no head.
+  void context_entries(at::ScalarType dtype) {
+    if (t_.context_row.size(0) == 0) return;
+    const at::AutoGradMode mode(at::GradMode::is_enabled() && d_.context_grad);
+    const Tensor g = linear(d_, t_.taps.index_select(0, t_.context_row), d_[kFc]);
+    const Tensor z = joined(t_.context_embed, g);
+    context_k_ =
+        rotate(kv_heads(linear(d_, z, d_[kWk])), rope_at(d_.shape, t_.context_position, dtype));
+    context_v_ = kv_heads(linear(d_, z, d_[kWv]));
+  }
+
   Tensor kv_heads(const Tensor& x) const { return x.view({x.size(0), heads_.kv, heads_.dim}); }
 
   Tensor layer(const Tensor& state, const Tensor& z, const Rope& rope, int k) {
     Tensor q = linear(d_, z, d_[kWq]).view({z.size(0), heads_.kv * heads_.group, heads_.dim});
     q = rotate(q, rope).view({z.size(0), heads_.kv, heads_.group, heads_.dim});
-    if (k > 0) {
-      own_.k.push_back(rotate(kv_heads(linear(d_, z, d_[kWk])), rope));
-      own_.v.push_back(kv_heads(linear(d_, z, d_[kWv])));
+    const Tensor key = rotate(kv_heads(linear(d_, z, d_[kWk])), rope);
+    const Tensor value = kv_heads(linear(d_, z, d_[kWv]));
+    if (k == 0) {
+      k0_ = key;
+      v0_ = value;
+    } else {
+      own_.k.push_back(key);
+      own_.v.push_back(value);
     }
     const Tensor h = state + linear(d_, attention(q), d_[kWo]);
     const Tensor u = unit_rms(h, d_.shape.rms_eps) * d_[kFfnNorm];
@@ -129,14 +142,21 @@ class Forward {
       own_values = at::stack(own_.v, 1);
     }
     std::vector<Tensor> parts;
+    int64_t context = 0;  // first context row of the request
     for (size_t i = 0; i < batch_.requests.size(); ++i) {
       const PackedRequest& r = batch_.requests[i];
       const auto of_request = [&r](const Tensor& x) {
         return x.defined() ? x.narrow(0, r.query0, r.queries) : x;
       };
-      parts.push_back(attend(heads_, of_request(q), k0_.narrow(0, r.row0, r.rows),
-                             v0_.narrow(0, r.row0, r.rows), t_.masks[i], of_request(own_scores),
+      const int64_t before = r.rows - r.queries;
+      const auto behind_context = [&](const Tensor& context_rows, const Tensor& rows) {
+        if (before == 0) return of_request(rows);
+        return at::cat({context_rows.narrow(0, context, before), of_request(rows)}, 0);
+      };
+      parts.push_back(attend(heads_, of_request(q), behind_context(context_k_, k0_),
+                             behind_context(context_v_, v0_), t_.masks[i], of_request(own_scores),
                              of_request(own_values)));
+      context += before;
     }
     return at::cat(parts, 0);
   }
@@ -145,7 +165,8 @@ class Forward {
   const PackedBatch& batch_;
   const BatchTensors& t_;
   const Heads heads_;
-  Tensor k0_, v0_;
+  Tensor context_k_, context_v_;  // [rows before the supervised ones, kv, dim]
+  Tensor k0_, v0_;                // step 0, [queries, kv, dim]
   OwnEntries own_;
 };
 
@@ -204,13 +225,19 @@ BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::S
   t.taps = floats(batch.taps, {batch.rows, 3 * batch.hidden}, dtype);
   t.embeds =
       unit_rms(floats(batch.embeds, {batch.embeds_count, batch.hidden}, dtype), shape.rms_eps);
-  t.row_embed = longs(batch.row_embed.data(), batch.row_embed.size());
+  const Tensor row_embed = longs(batch.row_embed.data(), batch.row_embed.size());
   t.query_row = longs(batch.query_row.data(), batch.query_row.size());
   const auto queries = static_cast<size_t>(batch.queries);
   for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k)
     t.query_embed.push_back(longs(batch.query_embed.data() + k * queries, queries));
-  t.position = floats(batch.position, {batch.rows}, at::kDouble);
-  t.query_position = t.position.index_select(0, t.query_row);
+  const Tensor position = floats(batch.position, {batch.rows}, at::kDouble);
+  t.query_position = position.index_select(0, t.query_row);
+  std::vector<int64_t> context;
+  for (const PackedRequest& r : batch.requests)
+    for (int j = 0; j < r.rows - r.queries; ++j) context.push_back(r.row0 + j);
+  t.context_row = longs(context.data(), context.size());
+  t.context_embed = row_embed.index_select(0, t.context_row);
+  t.context_position = position.index_select(0, t.context_row);
   for (const PackedRequest& r : batch.requests) {
     // Query i stands at row first + i and sees rows up to itself.
     const Tensor row = at::arange(r.rows, at::kLong).unsqueeze(0);

@@ -32,7 +32,8 @@ enum DraftTensor {
 
 struct Eagle3 {
   DraftShape shape;
-  bool bf16 = false;  // products in bf16
+  bool bf16 = false;          // products in bf16
+  bool context_grad = false;  // gradient through keys and values of rows before the supervised ones
   std::array<at::Tensor, kTensorCount> p;
   const at::Tensor& operator[](DraftTensor i) const { return p[i]; }
 };
@@ -44,11 +45,12 @@ std::array<std::vector<float>*, kTensorCount> draft_arrays(DraftWeights& weights
 
 // A packed batch as tensors of the draft's type.
 struct BatchTensors {
-  at::Tensor taps;                  // [rows, 3D]
-  at::Tensor embeds;                // [embeds, D] scaled to unit RMS (the norm before its weight)
-  at::Tensor row_embed, query_row;  // [rows], [queries]
-  std::vector<at::Tensor> query_embed;  // per step [queries]
-  at::Tensor position, query_position;  // [rows], [queries] float64
+  at::Tensor taps;    // [rows, 3D]
+  at::Tensor embeds;  // [embeds, D] scaled to unit RMS (the norm before its weight)
+  at::Tensor query_row, query_position;  // [queries]; positions float64
+  std::vector<at::Tensor> query_embed;   // per step [queries]
+  // Rows before the supervised ones, all requests one behind the other.
+  at::Tensor context_row, context_embed, context_position;  // [rows - queries]
   std::vector<at::Tensor>
       masks;  // per request [queries, rows] 0 or -inf: causal over step-0 entries
 };

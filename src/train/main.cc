@@ -6,11 +6,11 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <random>
 
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
+#include "train/draft_start.h"
 #include "train/target_weights.h"
 #include "train/train_options.h"
 
@@ -33,21 +33,6 @@ class RowsOfTarget final : public TargetRows {
   const TargetWeights& target_;
 };
 
-void randomise(std::vector<float>& matrix, double deviation, std::mt19937_64& rng) {
-  std::normal_distribution<double> normal(0.0, deviation);
-  for (float& x : matrix) x = static_cast<float>(normal(rng));
-}
-
-// Every matrix but fc's pass-through and the head anew; norms as in the target.
-void randomise_layer(DraftWeights& draft, uint64_t seed) {
-  std::mt19937_64 rng(seed);
-  for (auto* matrix :
-       {&draft.wq, &draft.wk, &draft.wv, &draft.wo, &draft.gate, &draft.up, &draft.down})
-    randomise(*matrix, 0.02, rng);
-  randomise(draft.fc, 0.02, rng);
-  randomise(draft.output, 0.02, rng);
-}
-
 Result<DraftWeights> start_draft(const TrainOptions& options, const TargetWeights& target) {
   if (options.init != "target" && options.init != "random") {
     auto draft = read_draft_file(options.init);
@@ -57,7 +42,8 @@ Result<DraftWeights> start_draft(const TrainOptions& options, const TargetWeight
   }
   const DraftVocab vocab(target.shape().target_vocab, options.vocab);
   auto draft = target.initial_draft(vocab.best());
-  if (draft && options.init == "random") randomise_layer(*draft, options.loop.seed);
+  if (draft && options.init == "random") randomise(*draft, options.loop.seed);
+  if (draft && options.init == "target") attend_to_own_token(*draft, {}, options.loop.seed);
   return draft;
 }
 

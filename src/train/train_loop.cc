@@ -190,11 +190,7 @@ void TrainLoop::offer() {
     LOG_INFO("train", "not published: %s", decision->reason.c_str());
     return;
   }
-  if (Status s = publish(*decision); !s) {
-    LOG_WARN("train", "publish: %s", s.to_string().c_str());
-    return;
-  }
-  if (Status s = checkpoint(); !s) LOG_WARN("train", "checkpoint: %s", s.to_string().c_str());
+  if (Status s = publish(*decision); !s) LOG_WARN("train", "publish: %s", s.to_string().c_str());
 }
 
 Result<GateDecision> TrainLoop::judge(const std::vector<const TraceRecord*>& holdout) {

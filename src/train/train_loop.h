@@ -25,14 +25,14 @@ struct TrainLoopOptions {
       audit_path;    // appends "step sequence pass" lines before each step, empty: none. For tests
   DraftShape shape;  // records of another hidden size or other taps are skipped
   int vocab_size = 0;
-  int columns_per_step = 96;  // supervised columns of one optimiser step
+  int columns_per_step = 64;  // supervised columns of one optimiser step
   WindowOptions window;
   bool gate = true;  // false: publish whenever a publication is due
   GateOptions gate_options;
   int draft_depth = 2;             // N the gate replays
   int publish_first_records = 8;   // records before the first offer
   int publish_every_records = 16;  // further ones between two offers
-  double checkpoint_every_s = 60;
+  double checkpoint_every_s = 30;
   double status_every_s = 2;
   bool once = false;  // leave when the buffer is drained and every record has had its passes
   uint64_t seed = 1;

@@ -17,7 +17,7 @@ struct TrainOptions {
   std::string state = "aurora";  // traces/, drafts/, trainer.ckpt, trainer.json
   std::string init = "target";   // target, random, or a draft GGUF
   DraftDtype dtype = DraftDtype::kQ8_0;
-  int vocab = 8192;
+  int vocab = 4096;
   int nice = 10;
   std::string bf16 = "auto";
   LearnOptions learn;

@@ -171,6 +171,7 @@ TEST(Eagle3, GradientIsThatOfFiniteDifferences) {
   const DraftWeights w = toy_draft(toy_shape(), {0, 1, 2, 5, 7, 11, 12, 20, 22, 30, 31, 39}, 4);
   const Packed packed = pack_double(three_records(), w, 3);
   Eagle3 draft = eagle3_from(w, at::kDouble);
+  draft.context_grad = true;
   for (size_t i = 0; i < kTensorCount; ++i)
     if (i != kOutput) draft.p[i].set_requires_grad(true);
   HeadLoss head;

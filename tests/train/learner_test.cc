@@ -17,6 +17,7 @@ struct Fixture {
       records.push_back(toy_record({.id = i + 1, .served_tokens = 12}));
     for (const TraceRecord& r : records) refs.push_back(&r);
     LearnOptions options;
+    options.steps = 3;
     options.lr_fc = options.lr_head = options.lr_layer = 0.01f;
     learner = std::move(*make_learner(toy_draft(toy_shape(), std::move(vocab), 1), rows, options));
   }
