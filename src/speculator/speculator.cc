@@ -73,7 +73,10 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
       "speculator",
       "target step %.1f ms, verify step of %d rows %.1f ms: a draft pays above accept length %.2f",
       cost.single_ms, draft_max + 1, cost.verify_ms, pays_above);
-  start_writer();
+  if (Status status = start_writer(); !status) {
+    detach();
+    return "aurora: " + status.message();
+  }
   DraftLoaderOptions loader;
   loader.registry_dir = options_.registry_dir;
   loader.target = options_.target;
@@ -85,16 +88,20 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
   return "";
 }
 
-void Speculator::start_writer() {
-  if (!options_.capture) return;
+// A disk that refuses costs the capture and nothing else; a file that is not ours is a mistake to
+// show at once.
+Status Speculator::start_writer() {
+  if (!options_.capture) return Status::ok();
   TraceBufferOptions buffer_options;
   buffer_options.dir = options_.traces_dir;
   buffer_options.bytes_max = options_.buffer_bytes_max;
   auto buffer = open_lmdb_buffer(buffer_options);
   if (!buffer) {
+    const StatusCode code = buffer.status().code();
+    if (code == StatusCode::kCorrupt || code == StatusCode::kInvalid) return buffer.status();
     LOG_ERROR("speculator", "serving goes on without capture: %s",
               buffer.status().to_string().c_str());
-    return;
+    return Status::ok();
   }
   TraceWriterOptions writer;
   writer.target = options_.target;
@@ -102,6 +109,7 @@ void Speculator::start_writer() {
   writer.expires_in_s = options_.expires_in_s;
   std::copy_n(tap_layers_, kTapCount, writer.tap_layers);
   writer_ = std::make_unique<TraceWriter>(std::move(*buffer), writer, serve_);
+  return Status::ok();
 }
 
 void Speculator::detach() {
@@ -162,6 +170,8 @@ void Speculator::request_end(int32_t slot_id) {
   Slot* slot = find(slot_id);
   if (slot == nullptr || !slot->trace.active()) return;
   guard("request_end", [&] {
+    if (slot->live_steps > 0) judge_live(*slot, 0);
+    slot->live_version = 0;
     if (slot->trace.served() == 0) {
       serve_.traces_dropped(slot->trace.capturing() ? TraceDrop::kAborted : drop_cause(*slot))
           .add();
@@ -242,10 +252,7 @@ void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output
   const auto drafted = static_cast<int32_t>(slot.trace.drafted().size());
   slot.trace.step(last_position - drafted, slot.drafted_by);
   serve_.target_steps.add();
-  if (!slot.trace.verifying() && engine_ &&
-      last_position >= static_cast<int32_t>(slot.trace.request().prompt.size())) {
-    live_gate_.observe(engine_->version(), 1, 1);
-  }
+  if (!slot.trace.verifying() && slot.live_version != 0) count_live(slot, 1);
 }
 
 void Speculator::accept(int32_t slot_id, int32_t accepted) {
@@ -255,11 +262,27 @@ void Speculator::accept(int32_t slot_id, int32_t accepted) {
     serve_.num_accepted_tokens.add(static_cast<uint64_t>(accepted));
     for (int32_t i = 0; i < accepted; ++i) serve_.accepted_at(static_cast<size_t>(i)).add();
     slot->trace.accept(accepted, *slot->rows, options_.refused_max);
-    const LiveAdvice advice = live_gate_.observe(slot->drafted_by, accepted + 1, 1);
-    if (advice == LiveAdvice::kRollBack && options_.gate) roll_back();
-    if (advice == LiveAdvice::kPromote && last_good_ && loader_)
-      loader_->retire(std::move(last_good_));
+    if (slot->drafted_by != slot->live_version) judge_live(*slot, slot->drafted_by);
+    count_live(*slot, accepted + 1);
   });
+}
+
+void Speculator::count_live(Slot& slot, int32_t tokens) {
+  slot.live_tokens += tokens;
+  ++slot.live_steps;
+}
+
+// A request's steps under one version go to the gate together: they resemble each other, and
+// counted singly they would overstate how sure it is.
+void Speculator::judge_live(Slot& slot, int64_t next_version) {
+  const LiveAdvice advice =
+      live_gate_.observe(slot.live_version, slot.live_tokens, slot.live_steps);
+  slot.live_version = next_version;
+  slot.live_tokens = slot.live_steps = 0;
+  if (advice == LiveAdvice::kRollBack && options_.gate) roll_back();
+  if (advice == LiveAdvice::kPromote && last_good_ && loader_) {
+    loader_->retire(std::move(last_good_));
+  }
 }
 
 void Speculator::roll_back() {

@@ -64,14 +64,18 @@ class Speculator : public Seam {
     KeptRows* rows = nullptr;
     bool rows_whole =
         true;  // false: cells moved or are not text; nothing is captured until the next request
-    int64_t drafted_by = 0;  // version of the draft in flight
+    int64_t drafted_by = 0;    // version of the draft in flight
+    int64_t live_version = 0;  // tokens and steps of this request under this version
+    int64_t live_tokens = 0;
+    int64_t live_steps = 0;
   };
 
   void guard(const char* where, const std::function<void()>& work);
-  void start_writer();
-  void start_loader();
+  Status start_writer();
   void adopt_if_ready();
   void answer_loader();
+  void count_live(Slot& slot, int32_t tokens);
+  void judge_live(Slot& slot, int64_t next_version);
   void roll_back();
   void keep_row(Slot& slot, int32_t position, int32_t token, int32_t batch_index);
   void keep_law(Slot& slot, int32_t batch_index);

@@ -1,33 +1,26 @@
 #!/usr/bin/env python3
-"""The real binaries over real HTTP: bad input, capture and opt-out, swaps, a killed trainer, a broken draft file.
+"""The real binaries over real HTTP: bad input, capture and opt-out, swaps, prompt cache, bad draft files, full KV pool.
 
     tests/e2e/serve_test.py BUILD_DIR
 """
-import concurrent.futures
+import hashlib
 import json
-import os
 import pathlib
-import shutil
-import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from aurora_server import ROOT, Server, default_model, failed
+
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
-MODEL = subprocess.run([sys.executable, ROOT / "scripts/fetch_model.py"], capture_output=True, text=True,
-                       check=True).stdout.strip().splitlines()[-1]
+MODEL = default_model()
 LANGUAGES = ["Ada", "C", "D", "Go", "Java", "Lua", "Perl", "Python", "Ruby", "Rust", "Scheme", "Swift"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+QUESTIONS = [f"Name three uses of {language}." for language in LANGUAGES]
+QUICK = ["--publish-first-records", "4", "--publish-every-records", "8", "--train-vocab", "2048"]
 
 
 def serve(*flags):
@@ -49,6 +42,14 @@ class BadInput(unittest.TestCase):
     def test_not_a_gguf(self):
         self.refused("is not a GGUF model", "-m", __file__)
 
+    def test_target_without_layer_outputs(self):
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+            key, value = b"general.architecture", b"mamba2-of-the-future"
+            file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(key)) + key +
+                       struct.pack("<IQ", 8, len(value)) + value)
+            file.flush()
+            self.refused("does not name its layer outputs", "-m", file.name)
+
     def test_value_out_of_range(self):
         self.refused("--draft-depth is '99'", "-m", MODEL, "--draft-depth", "99")
 
@@ -66,102 +67,127 @@ class BadInput(unittest.TestCase):
             ended = serve("-m", MODEL, "--port", port, "--state", state, "--train", "off")
             self.assertNotEqual(ended.returncode, 0)
 
+    def test_foreign_trace_file_is_named_and_kept(self):
+        with tempfile.TemporaryDirectory() as state:
+            foreign = pathlib.Path(state) / "traces" / "traces"
+            foreign.parent.mkdir(mode=0o700)
+            foreign.write_bytes(b"someone else's notes\n" * 1000)
+            self.refused(str(foreign), "-m", MODEL, "-c", "2048", "--state", state, "--train", "off")
+            self.assertTrue(foreign.read_bytes().startswith(b"someone else's notes"))
+
 
 class Serving(unittest.TestCase):
-    def setUp(self):
-        self.state = pathlib.Path(tempfile.mkdtemp())
-        self.port = free_port()
-        self.log = open(self.state / "serve.log", "wb")
-        self.server = subprocess.Popen(
-            [str(BUILD / "aurora"), "serve", "-m", MODEL, "-t", "1", "-np", "2", "-c", "4096", "--port", str(self.port),
-             "--state", str(self.state), "--gate", "off", "--publish-first-records", "4", "--publish-every-records", "8",
-             "--train-vocab", "2048"],
-            stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
-        self.wait(lambda: self.get("/health"), 60)
+    def all_answered(self, server, questions, clients=2, **options):
+        answers = server.chat_all(questions, clients, **options)
+        self.assertEqual(failed(answers), [])
+        return answers
 
-    def tearDown(self):
-        self.server.terminate()
-        self.server.wait(timeout=60)
-        self.log.close()
-        shutil.rmtree(self.state, ignore_errors=True)
+    def learn_first_draft(self, server):
+        self.all_answered(server, QUESTIONS)
+        server.wait(lambda: server.newest_draft() >= 1, 120)
+        server.wait(lambda: server.text("Name a use of salt.") and server.metric("draft_version") >= 1, 60)
 
-    def get(self, path):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
-                return answer.read().decode()
-        except OSError:
-            return ""
-
-    def wait(self, condition, seconds):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self.assertIsNone(self.server.poll(), "the server ended")
-            if condition():
-                return
-            time.sleep(0.2)
-        self.fail("nothing came in time:\n" + (self.state / "serve.log").read_text(errors="replace")[-3000:])
-
-    def metric(self, name):
-        for line in self.get("/metrics").splitlines():
-            if line.startswith(f"aurora:{name} "):
-                return float(line.split()[-1])
-        self.fail(f"no metric aurora:{name}")
-
-    def ask(self, subject, **headers):
-        body = {"messages": [{"role": "user", "content": f"Name three uses of {subject}."}], "max_tokens": 40,
-                "temperature": 0}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/chat/completions",
-                                         json.dumps(body).encode(),
-                                         {"Content-Type": "application/json", **headers})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["choices"][0]["message"]["content"]
-
-    def ask_all(self):
-        with concurrent.futures.ThreadPoolExecutor(2) as clients:
-            return list(clients.map(self.ask, LANGUAGES))
-
-    def kill_trainer(self):
-        for line in (self.state / "serve.log").read_text(errors="replace").splitlines()[::-1]:
-            if "trainer started, pid" in line:
-                os.kill(int(line.split()[-1]), signal.SIGKILL)
-                return
-        self.fail("the trainer never started")
+    def no_errors(self, server):
+        self.assertEqual(server.metric("speculator_errors_total"), 0)
+        for cause in ("error", "rows_missing"):
+            self.assertEqual(server.metric(f'drafting_skipped_total{{cause="{cause}"}}'), 0)
 
     def test_flywheel(self):
-        # Opted out: nothing is written.
-        self.ask("tea", **{"X-Aurora-Capture": "off"})
-        self.assertEqual(self.metric('traces_dropped_total{cause="opt_out"}'), 1)
-        self.assertEqual(self.metric("traces_written_total"), 0)
+        with Server(BUILD, MODEL, "-t", "1", "-np", "2", "-c", "4096", "--gate", "off", *QUICK) as server:
+            # Opted out: nothing is written.
+            server.chat("tea", headers={"X-Aurora-Capture": "off"})
+            self.assertEqual(server.metric('traces_dropped_total{cause="opt_out"}'), 1)
+            self.assertEqual(server.metric("traces_written_total"), 0)
 
-        # Served, learned from, swapped in.
-        self.ask_all()
-        self.wait(lambda: self.metric("traces_written_total") == len(LANGUAGES), 20)
-        self.wait(lambda: list((self.state / "drafts").glob("draft-*.json")), 120)
-        self.wait(lambda: self.ask("salt") and self.metric("draft_version") >= 1, 60)
-        self.ask_all()
-        self.assertGreater(self.metric("spec_decode_num_drafts_total"), 0)
-        self.assertGreater(self.metric("generated_tokens_total"), self.metric("target_steps_total"))
-        self.assertEqual(self.metric("speculator_errors_total"), 0)
-        self.assertEqual(self.metric('drafting_skipped_total{cause="error"}'), 0)
-        self.assertEqual(self.metric('drafting_skipped_total{cause="rows_missing"}'), 0)
+            # Served, learned from, swapped in.
+            self.learn_first_draft(server)
+            self.all_answered(server, QUESTIONS)
+            self.assertGreater(server.metric("spec_decode_num_drafts_total"), 0)
+            self.assertGreater(server.metric("generated_tokens_total"), server.metric("target_steps_total"))
+            self.assertEqual(server.metric("trainer_alive"), 1)
+            self.no_errors(server)
 
-        # A killed trainer costs no request and comes back.
-        self.kill_trainer()
-        self.assertEqual(len(self.ask_all()), len(LANGUAGES))
-        self.wait(lambda: (self.state / "serve.log").read_text(errors="replace").count("trainer started, pid") >= 2, 30)
+            # A killed trainer costs no request and comes back.
+            first = server.trainer_pid()
+            server.signal_trainer()
+            self.all_answered(server, QUESTIONS)
+            server.wait(lambda: server.trainer_pid() != first, 30)
 
-        # A truncated draft under the next version: refused by name, no token served by it.
-        version = int(max((self.state / "drafts").glob("draft-*.json")).stem.split("-")[1].split(".")[0])
-        good = self.state / "drafts" / f"draft-{version:06d}"
-        bad = self.state / "drafts" / f"draft-{version + 100:06d}"
-        data = good.with_suffix(".gguf").read_bytes()
-        bad.with_suffix(".gguf").write_bytes(data[: len(data) // 2])
-        manifest = json.loads(good.with_suffix(".json").read_text())
-        manifest["version"] = version + 100
-        bad.with_suffix(".json").write_text(json.dumps(manifest))
-        self.wait(lambda: f"draft {version + 100} refused" in (self.state / "serve.log").read_text(errors="replace"), 30)
-        self.ask("iron")
-        self.assertLess(self.metric("draft_version"), version + 100)
+            # Several answers of one prompt, and a longer talk whose prefix comes from the prompt cache.
+            choices = server.chat("Name a colour.", n=2, max_tokens=12, temperature=0.8)["choices"]
+            self.assertEqual(len(choices), 2)
+            talk = [{"role": "user", "content": "Name a tree."}]
+            for _ in range(3):
+                talk += [{"role": "assistant", "content": server.text(talk)}, {"role": "user", "content": "Another."}]
+            written = server.metric("traces_written_total")
+            again = server.chat(talk)
+            self.assertGreater(again["timings"]["cache_n"], 0)
+            server.wait(lambda: server.metric("traces_written_total") > written, 10)
+            self.assertEqual(server.metric('traces_dropped_total{cause="no_rows"}'), 0)
+
+            # A stop string in the middle of an accepted chain, an aborted stream: both leave the server as it was.
+            server.chat("Count from one to ten in digits.", stop=["5"], max_tokens=60)
+            with self.assertRaises(OSError):
+                server.chat("Tell a long story.", max_tokens=400, timeout=0.3)
+            self.all_answered(server, QUESTIONS[:4])
+            self.no_errors(server)
+            self.bad_drafts(server)
+
+    def bad_drafts(self, server):
+        """Truncated, bit-flipped, NaN, wrong vocabulary, wrong model: each refused by name, no token served by it."""
+        server.signal_trainer(19)  # SIGSTOP: no version of its own meanwhile
+        version = server.newest_draft()
+        folder = server.state / "drafts"
+        data = (folder / f"draft-{version:06d}.gguf").read_bytes()
+        manifest = json.loads((folder / f"draft-{version:06d}.json").read_text())
+        flipped = bytearray(data)
+        flipped[len(data) // 2] ^= 8
+        width = data.index(b"eagle3.embedding_length") + len(b"eagle3.embedding_length") + 4
+        names = b"tokenizer.ggml.tokens"
+        text = data.index(names) + len(names) + 4 + 4 + 8 + 8 + 1  # inside the first token's text
+        cases = {
+            "truncated": (data[: len(data) // 2], False),
+            "bit flip": (bytes(flipped), False),
+            "not finite": (data[:-4096] + b"\xff" * 4096, True),
+            "other vocabulary": (data[:text] + b"~" + data[text + 1:], True),
+            "other model": (data[:width] + struct.pack("<I", 640) + data[width + 4:], True),
+        }
+        for number, (name, (bad, signed)) in enumerate(cases.items()):
+            with self.subTest(name):
+                new = version + 100 + number
+                (folder / f"draft-{new:06d}.gguf").write_bytes(bad)
+                manifest.update(version=new)
+                if signed:  # a manifest that agrees with the bytes: the content itself must be refused
+                    manifest.update(bytes=len(bad), sha256=hashlib.sha256(bad).hexdigest())
+                (folder / f"draft-{new:06d}.json").write_text(json.dumps(manifest))
+                server.wait(lambda: f"draft {new} refused" in server.log(), 30)
+                self.all_answered(server, QUESTIONS[:2])
+                self.assertLessEqual(server.metric("draft_version"), version)
+                self.assertIn('"refused"', (folder / f"draft-{new:06d}.verdict.json").read_text())
+
+    def test_kv_pool_that_fills(self):
+        """Four slots in one pool that their texts overflow: drafts are left out, no request fails."""
+        with Server(BUILD, MODEL, "-t", "1", "-np", "4", "-c", "1024", "--kv-unified", "--gate", "off", *QUICK) as server:
+            self.learn_first_draft(server)
+            essays = [f"Write a long essay about {language}." for language in LANGUAGES]
+            answers = self.all_answered(server, essays, clients=4, max_tokens=190)
+            self.assertEqual(len(answers), len(essays))
+            self.assertEqual(server.metric("speculator_errors_total"), 0)
+
+    def test_first_draft_serves_only_where_it_pays(self):
+        """With the gate on and stock kernels, four rows cost more than a young draft earns: it waits."""
+        with Server(BUILD, MODEL, "-t", "1", "-np", "2", "-c", "4096", "--draft-depth", "8", *QUICK) as server:
+            self.all_answered(server, QUESTIONS)
+            server.wait(lambda: server.newest_draft() >= 1, 120)
+            server.wait(lambda: "does not pay here" in server.log(), 20)
+            self.assertEqual(server.metric("draft_version"), 0)
+
+    def test_read_only_state_costs_no_request(self):
+        with tempfile.TemporaryDirectory() as state:
+            (pathlib.Path(state) / "traces").write_text("a file where the folder should be")
+            with Server(BUILD, MODEL, "-t", "1", "-c", "2048", "--train", "off", state=state) as server:
+                self.all_answered(server, QUESTIONS[:3])
+                self.assertIn("without capture", server.log())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Greedy text with drafts against text without, on the same server, across swaps; every difference explained or counted.
+
+    bench/text_identity.py --prompts FILE.jsonl [--count 200] [--max-tokens 80] [--init target|random] [--slots 1]
+
+A difference is explained when, at the first token that differs, the target itself was undecided: the log-probabilities
+of its two best tokens lie closer than MARGIN. Verification computes a position in a batch of several rows, where stock
+kernels sum in another order than for one row, so such a tie can fall the other way.
+"""
+import argparse
+import json
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+from aurora_server import Server, default_model, failed, prompts_from
+
+MARGIN = 0.25
+
+
+def first_difference(plain, drafted):
+    """(index, log-probability margin of the two best tokens there) in the undrafted answer, or None when equal."""
+    a = plain["choices"][0]["logprobs"]["content"]
+    b = drafted["choices"][0]["logprobs"]["content"] if "logprobs" in drafted["choices"][0] else None
+    text = drafted["choices"][0]["message"]["content"]
+    if plain["choices"][0]["message"]["content"] == text:
+        return None
+    built = ""
+    for index, token in enumerate(a):
+        same = token["token"] == b[index]["token"] if b and index < len(b) else text.startswith(built + token["token"])
+        if not same:
+            best = sorted((other["logprob"] for other in token["top_logprobs"]), reverse=True)
+            return index, best[0] - best[1]
+        built += token["token"]
+    return len(a), 0.0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default=ROOT / "build")
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--max-tokens", type=int, default=80)
+    parser.add_argument("--init", default="target", help="target, or random: a draft that is hardly ever right")
+    parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--depth", type=int, default=3)
+    options = parser.parse_args()
+    prompts = prompts_from(options.prompts, options.count)
+    flags = ["-t", "1", "-np", str(options.slots), "-c", str(4096 * options.slots), "--gate", "off", "--init", options.init,
+             "--draft-depth", str(options.depth)]
+    equal, explained, other = 0, [], []
+    with Server(options.build, options.model or default_model(), *flags) as server:
+        for begin in range(0, len(prompts), options.slots):
+            part = prompts[begin:begin + options.slots]
+            drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens)
+            plain = server.chat_all(part, options.slots, max_tokens=options.max_tokens, logprobs=True, top_logprobs=2,
+                                    headers={"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"})
+            if failed(drafted + plain):
+                raise SystemExit(f"a request failed: {failed(drafted + plain)[0]}")
+            for number, (a, b) in enumerate(zip(plain, drafted)):
+                difference = first_difference(a, b)
+                if difference is None:
+                    equal += 1
+                else:
+                    (explained if difference[1] < MARGIN else other).append((begin + number, *difference))
+            print(f"\r{begin + len(part)}/{len(prompts)} equal {equal} ties {len(explained)} other {len(other)} "
+                  f"draft v{server.metric('draft_version'):.0f}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        print(json.dumps({
+            "prompts": len(prompts), "init": options.init, "slots": options.slots, "depth": options.depth,
+            "equal": equal, "ties": len(explained), "other": other,
+            "tie_margins": sorted(round(margin, 4) for _, _, margin in explained),
+            "swaps": server.metric("swaps_total"), "drafts": server.metric("spec_decode_num_drafts_total"),
+            "draft_tokens": server.metric("spec_decode_num_draft_tokens_total"),
+            "accepted": server.metric("spec_decode_num_accepted_tokens_total")}))
+    sys.exit(1 if other else 0)
+
+
+if __name__ == "__main__":
+    main()

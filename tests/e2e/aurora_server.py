@@ -1,0 +1,142 @@
+"""Starts the real binaries for tests and benches: one class, standard library only."""
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def default_model():
+    """Path of SmolLM2-135M, fetched when it is not in the cache."""
+    done = subprocess.run([sys.executable, ROOT / "scripts/fetch_model.py"], capture_output=True, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`aurora serve` (or another program with llama-server's flags) on a free port, with its log and state folder."""
+
+    def __init__(self, build, model, *flags, state=None, program=None):
+        self.build = pathlib.Path(build)
+        self.model = model
+        self.flags = list(flags)
+        self.program = program
+        self.own_state = state is None
+        self.state = pathlib.Path(state or tempfile.mkdtemp(prefix="aurora-"))
+        self.log_path = self.state / "serve.log"
+        self.process = None
+        self.start()
+
+    def start(self, seconds=120):
+        self.port = free_port()
+        command = [str(self.program)] if self.program else [str(self.build / "aurora"), "serve", "--state", str(self.state)]
+        command += ["-m", str(self.model), "--port", str(self.port), *self.flags]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.wait(lambda: "ok" in self.get("/health"), seconds)
+
+    def stop(self, keep_state=False):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.own_state and not keep_state:
+            shutil.rmtree(self.state, ignore_errors=True)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def get(self, path):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+                return answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return ""
+
+    def metric(self, name):
+        for line in self.get("/metrics").splitlines():
+            if line.startswith(f"aurora:{name} "):
+                return float(line.split()[-1])
+        raise KeyError(f"no metric aurora:{name}")
+
+    def wait(self, condition, seconds):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with code {self.process.returncode}:\n{self.log()[-3000:]}")
+            if condition():
+                return
+            time.sleep(0.1)
+        raise TimeoutError("nothing came in time:\n" + self.log()[-3000:])
+
+    def chat(self, content, max_tokens=40, headers=None, timeout=300, **fields):
+        """The whole answer object of one greedy chat request; raises on any failure."""
+        messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
+        body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, **fields}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/chat/completions", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json", **(headers or {})})
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)
+
+    def text(self, content, **options):
+        return self.chat(content, **options)["choices"][0]["message"]["content"]
+
+    def chat_all(self, contents, clients, **options):
+        """Answers in order; an exception in place of a failed one."""
+        def one(content):
+            try:
+                return self.chat(content, **options)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                return error
+        with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+            return list(pool.map(one, contents))
+
+    def trainer_pid(self):
+        pids = [int(line.split()[-1]) for line in self.log().splitlines() if "trainer started, pid" in line]
+        return pids[-1] if pids else None
+
+    def signal_trainer(self, number=signal.SIGKILL):
+        os.kill(self.trainer_pid(), number)
+
+    def newest_draft(self):
+        """Highest version on disk, 0 when there is none."""
+        versions = [int(path.stem[6:]) for path in (self.state / "drafts").glob("draft-??????.json")]
+        return max(versions, default=0)
+
+
+def failed(answers):
+    return [answer for answer in answers if isinstance(answer, Exception)]
+
+
+def prompts_from(path, count, skip=0):
+    with open(path) as lines:
+        return [json.loads(line)["messages"] for line in lines][skip:skip + count]

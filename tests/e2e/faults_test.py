@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Kills and stops the real processes for real, while requests run, and looks at what survived.
+
+    tests/e2e/faults_test.py BUILD_DIR        AURORA_FAULTS=20 for the count of each kind (default 3)
+"""
+import collections
+import os
+import pathlib
+import random
+import signal
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from aurora_server import ROOT, Server, default_model, failed
+
+BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
+COUNT = int(os.environ.get("AURORA_FAULTS", "3"))
+MODEL = default_model()
+SECONDS_BETWEEN = 5.0  # a trainer starts, resumes and takes steps in it
+
+
+def surviving_steps(audit):
+    """The audit holds 'step sequence pass' before each step; a resumed trainer goes back to its checkpoint's step."""
+    steps = []
+    for line in audit.read_text().splitlines():
+        parts = line.split()
+        if len(parts) != 3:
+            continue  # cut by a kill
+        step, sequence, times = map(int, parts)
+        while steps and steps[-1][0] > step:
+            steps.pop()
+        if steps and steps[-1][0] == step and (sequence, times) in steps[-1][1]:
+            steps.pop()  # the same step again, after a resume
+        if not steps or steps[-1][0] != step:
+            steps.append((step, []))
+        steps[-1][1].append((sequence, times))
+    return steps
+
+
+class Load(threading.Thread):
+    """One client that asks all the time; counts what failed while the server was up."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.server = server
+        self.answered = 0
+        self.failed_up = []
+        self.up = True
+        self.going = True
+
+    def run(self):
+        rng = random.Random(1)
+        while self.going:
+            if not self.up:
+                time.sleep(0.05)
+                continue
+            subject = rng.choice(["rivers", "tea", "maps", "chess", "bridges", "clocks"])
+            answers = self.server.chat_all([f"Name {rng.randint(2, 9)} facts about {subject}."], 1, max_tokens=40)
+            if failed(answers) and self.up:
+                self.failed_up += failed(answers)
+            self.answered += len(answers) - len(failed(answers))
+
+
+class Faults(unittest.TestCase):
+    def setUp(self):
+        self.server = Server(BUILD, MODEL, "-t", "1", "-np", "2", "-c", "4096", "--gate", "off", "--train-vocab", "1024",
+                             "--publish-first-records", "4", "--publish-every-records", "8", "--checkpoint-every", "1",
+                             "--train-audit", "/dev/null")
+        self.addCleanup(lambda: self.server.stop())
+        self.audit = self.server.state / "audit"
+        self.restart_with_audit()
+        self.load = Load(self.server)
+        self.load.start()
+        self.addCleanup(self.stop_load)
+
+    def restart_with_audit(self):
+        self.server.kill()
+        self.server.flags[self.server.flags.index("/dev/null")] = str(self.audit)
+        self.server.start()
+
+    def stop_load(self):
+        self.load.going = False
+        self.load.join(timeout=60)
+
+    def kill_server(self):
+        self.load.up = False  # the request in flight may fail, and only that one
+        self.server.kill()
+        self.server.start()
+        self.load.up = True
+
+    def wait_for_trainer(self, before):
+        self.server.wait(lambda: self.server.trainer_pid() not in (None, before), 90)
+
+    def kill_trainer(self):
+        before = self.server.trainer_pid()
+        try:
+            os.kill(before, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it had died with the last fault and is not back yet
+        self.wait_for_trainer(before)
+
+    def check_survivors(self):
+        steps = surviving_steps(self.audit)
+        seen = collections.Counter(pair for _, pairs in steps for pair in pairs)
+        twice = [pair for pair, times in seen.items() if times > 1]
+        self.assertEqual(twice, [], "a (record, pass) is in the surviving weights twice")
+        self.assertGreater(len(steps), 0)
+        print(f"  {COUNT} faults, {self.load.answered} answered, {len(steps)} surviving steps, {len(seen)} (record, pass)",
+              flush=True)
+
+    def repeat(self, fault):
+        rng = random.Random(2)
+        self.server.wait(lambda: self.audit.exists(), 120)
+        for _ in range(COUNT):
+            time.sleep(SECONDS_BETWEEN * rng.uniform(0.6, 1.4))
+            fault()
+        size = self.audit.stat().st_size
+        self.server.wait(lambda: self.audit.stat().st_size > size, 120)  # training resumes
+        self.assertEqual(self.load.failed_up, [])
+        self.check_survivors()
+
+    def test_trainer_killed(self):
+        self.repeat(self.kill_trainer)
+
+    def test_server_killed(self):
+        self.repeat(self.kill_server)
+
+    def test_both_killed(self):
+        def both():
+            pid = self.server.trainer_pid()
+            self.load.up = False
+            self.server.process.kill()
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self.server.process.wait()
+            self.server.start()
+            self.load.up = True
+        self.repeat(both)
+
+    def test_trainer_stopped(self):
+        """SIGSTOP at a random instant, some of them inside a read or an acknowledgement: appends go on."""
+        def stop():
+            self.server.signal_trainer(signal.SIGSTOP)
+            written = self.server.metric("traces_written_total")
+            try:
+                self.server.wait(lambda: self.server.metric("traces_written_total") > written + 1, 60)
+            finally:
+                self.server.signal_trainer(signal.SIGCONT)
+        self.repeat(stop)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
