@@ -152,12 +152,18 @@ Status TrainLoop::train() {
 }
 
 void TrainLoop::audit(const std::vector<const WindowEntry*>& drawn) {
+  std::string lines;
+  for (const WindowEntry* e : drawn)
+    lines += std::to_string(figures_.steps + 1) + ' ' + std::to_string(e->sequence) + ' ' +
+             std::to_string(e->passes) + '\n';
+  append_audit(lines);
+}
+
+void TrainLoop::append_audit(const std::string& lines) const {
   if (options_.audit_path.empty()) return;
   std::FILE* file = std::fopen(options_.audit_path.c_str(), "a");
   if (!file) return;
-  for (const WindowEntry* e : drawn)
-    std::fprintf(file, "%llu %llu %d\n", static_cast<unsigned long long>(figures_.steps + 1),
-                 static_cast<unsigned long long>(e->sequence), e->passes);
+  std::fputs(lines.c_str(), file);
   std::fclose(file);
 }
 
@@ -285,6 +291,12 @@ Status TrainLoop::checkpoint() {
 }
 
 Status TrainLoop::resume() {
+  if (Status s = restore(); !s) return s;
+  append_audit("resumed " + std::to_string(figures_.steps) + "\n");
+  return Status::ok();
+}
+
+Status TrainLoop::restore() {
   if (options_.checkpoint_path.empty()) return Status::ok();
   auto c = read_checkpoint(options_.checkpoint_path);
   if (!c) return c.status().code() == StatusCode::kNotFound ? Status::ok() : c.status();

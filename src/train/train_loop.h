@@ -21,8 +21,9 @@ struct TrainLoopOptions {
   std::string target;           // fingerprint: records of another target are skipped
   std::string checkpoint_path;  // empty: none (benches)
   std::string status_path;      // trainer.json, empty: none
-  std::string
-      audit_path;    // appends "step sequence pass" lines before each step, empty: none. For tests
+  // For tests, empty: none. Appends "step sequence pass" for each record before its step, and
+  // "resumed step" at a start.
+  std::string audit_path;
   DraftShape shape;  // records of another hidden size or other taps are skipped
   int vocab_size = 0;
   int columns_per_step = 64;  // supervised columns of one optimiser step
@@ -84,7 +85,9 @@ class TrainLoop {
   bool wants_records();
   void refresh_vocab();
   Status train();
+  Status restore();
   void audit(const std::vector<const WindowEntry*>& drawn);
+  void append_audit(const std::string& lines) const;
   bool offer_due() const;
   void offer();
   Result<GateDecision> judge(const std::vector<const TraceRecord*>& holdout);

@@ -23,20 +23,14 @@ SECONDS_BETWEEN = 5.0  # a trainer starts, resumes and takes steps in it
 
 
 def surviving_steps(audit):
-    """The audit holds 'step sequence pass' before each step; a resumed trainer goes back to its checkpoint's step."""
-    steps = []
+    """step -> its (record, pass) pairs. A start says which step its checkpoint holds: later ones before it are lost."""
+    steps = collections.defaultdict(list)
     for line in audit.read_text().splitlines():
         parts = line.split()
-        if len(parts) != 3:
-            continue  # cut by a kill
-        step, sequence, times = map(int, parts)
-        while steps and steps[-1][0] > step:
-            steps.pop()
-        if steps and steps[-1][0] == step and (sequence, times) in steps[-1][1]:
-            steps.pop()  # the same step again, after a resume
-        if not steps or steps[-1][0] != step:
-            steps.append((step, []))
-        steps[-1][1].append((sequence, times))
+        if parts[:1] == ["resumed"]:
+            steps = collections.defaultdict(list, {step: pairs for step, pairs in steps.items() if step <= int(parts[1])})
+        elif len(parts) == 3:
+            steps[int(parts[0])].append((int(parts[1]), int(parts[2])))
     return steps
 
 
@@ -104,7 +98,7 @@ class Faults(unittest.TestCase):
 
     def check_survivors(self):
         steps = surviving_steps(self.audit)
-        seen = collections.Counter(pair for _, pairs in steps for pair in pairs)
+        seen = collections.Counter(pair for pairs in steps.values() for pair in pairs)
         twice = [pair for pair, times in seen.items() if times > 1]
         self.assertEqual(twice, [], "a (record, pass) is in the surviving weights twice")
         self.assertGreater(len(steps), 0)
