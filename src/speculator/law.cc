@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
+#include <functional>
 #include <limits>
 
 #include "base/check.h"
@@ -12,51 +14,61 @@ namespace {
 
 constexpr size_t kBlock = 64;
 
+// The compilers' vector types: the auto-vectoriser gives up on the loop around a polynomial exp.
+constexpr size_t kLanes = 8;
+using Floats = float __attribute__((vector_size(kLanes * sizeof(float))));
+using Ints = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+inline Floats load(const float* values) {
+  Floats loaded;
+  std::memcpy(&loaded, values, sizeof loaded);
+  return loaded;
+}
+
 // exp(x) for x <= 0 to about 2e-7 relative: 2^n by the exponent bits, a degree-6 polynomial on
-// [-ln2/2, ln2/2]. Written out so that the compiler vectorises the loop around it; the library's
-// expf is not inlined.
-inline float exp_nonpositive(float x) {
-  const float clamped = x < -87.0f ? -87.0f : x;
-  const float scaled = clamped * 1.44269504f;
-  const int n = static_cast<int>(scaled - 0.5f);
-  const float r = clamped - static_cast<float>(n) * 0.693147181f;
-  float p = 1.0f / 720.0f;
-  p = p * r + 1.0f / 120.0f;
+// [-ln2/2, ln2/2]. Below -87 the result is not exactly 0 but 1e-38.
+inline Floats exp_nonpositive(Floats x) {
+  const Floats clamped = x > -87.0f ? x : Floats{} - 87.0f;
+  const Floats scaled = clamped * 1.44269504f - 0.5f;
+  const Ints n = __builtin_convertvector(scaled, Ints);
+  const Floats r = clamped - __builtin_convertvector(n, Floats) * 0.693147181f;
+  Floats p = r * (1.0f / 720.0f) + 1.0f / 120.0f;
   p = p * r + 1.0f / 24.0f;
   p = p * r + 1.0f / 6.0f;
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return x < -87.0f ? 0.0f : p * std::bit_cast<float>((n + 127) << 23);
+  return p * std::bit_cast<Floats>((n + 127) << 23);
 }
 
 float block_maximum(const float* values, size_t count) {
-  float lanes[8];
-  std::fill_n(lanes, 8, -std::numeric_limits<float>::infinity());
+  Floats best = Floats{} - std::numeric_limits<float>::infinity();
   size_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    for (size_t lane = 0; lane < 8; ++lane) {
-      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
-    }
+  for (; i + kLanes <= count; i += kLanes) {
+    const Floats loaded = load(values + i);
+    best = loaded > best ? loaded : best;
   }
-  for (; i < count; ++i) lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
-  return *std::max_element(lanes, lanes + 8);
+  float maximum = best[0];
+  for (size_t lane = 1; lane < kLanes; ++lane) maximum = std::max(maximum, best[lane]);
+  for (; i < count; ++i) maximum = std::max(maximum, values[i]);
+  return maximum;
 }
 
-// Sixteen running sums: enough for the compiler's vectors, and the order of additions is fixed.
+// The order of additions is fixed: the same logits give the same bits.
 double sum_exp(std::span<const float> logits, float maximum) {
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += 4096) {
     const size_t count = std::min<size_t>(4096, logits.size() - begin);
     const float* values = logits.data() + begin;
-    float lanes[16] = {};
+    Floats even{}, odd{};
     size_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-      for (size_t lane = 0; lane < 16; ++lane)
-        lanes[lane] += exp_nonpositive(values[i + lane] - maximum);
+    for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
+      even += exp_nonpositive(load(values + i) - maximum);
+      odd += exp_nonpositive(load(values + i + kLanes) - maximum);
     }
-    for (; i < count; ++i) lanes[0] += exp_nonpositive(values[i] - maximum);
-    for (const float lane : lanes) total += lane;
+    for (; i < count; ++i) total += std::exp(double{values[i]} - double{maximum});
+    even += odd;
+    for (size_t lane = 0; lane < kLanes; ++lane) total += double{even[lane]};
   }
   return total;
 }
