@@ -46,16 +46,19 @@ def main():
     parser.add_argument("--init", default="target", help="target, or random: a draft that is hardly ever right")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--flags", default="", help="further server flags, such as \"-fa off\"")
     options = parser.parse_args()
     prompts = prompts_from(options.prompts, options.count)
     flags = ["-t", "1", "-np", str(options.slots), "-c", str(4096 * options.slots), "--gate", "off", "--init", options.init,
-             "--draft-depth", str(options.depth)]
+             "--draft-depth", str(options.depth), *options.flags.split()]
     equal, explained, other = 0, [], []
     with Server(options.build, options.model or default_model(), *flags) as server:
         for begin in range(0, len(prompts), options.slots):
             part = prompts[begin:begin + options.slots]
-            drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens)
-            plain = server.chat_all(part, options.slots, max_tokens=options.max_tokens, logprobs=True, top_logprobs=2,
+            # Without the prompt cache: a prompt's last token alone, behind a cached prefix, is a batch of another size.
+            drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=False)
+            plain = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=False,
+                                    logprobs=True, top_logprobs=2,
                                     headers={"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"})
             if failed(drafted + plain):
                 raise SystemExit(f"a request failed: {failed(drafted + plain)[0]}")

@@ -54,13 +54,18 @@ def cpu_flags():
     return "unknown"
 
 
+def extra_flags():
+    """AURORA_LLAMA_FLAGS="-DGGML_CUDA=ON ...": more CMake flags of llama.cpp, part of the cache entry's name."""
+    return os.environ.get("AURORA_LLAMA_FLAGS", "").split()
+
+
 def edit_files():
     return sorted((HERE / "edits").glob("*.edit"))
 
 
 def entry_name():
     digest = hashlib.sha256()
-    for part in [SHA256, cpu_flags(), *FLAGS, *TARGETS]:
+    for part in [SHA256, cpu_flags(), *FLAGS, *extra_flags(), *TARGETS]:
         digest.update(part.encode() + b"\0")
     for path in [HERE / "aurora_seam.h", HERE / "build.py", *edit_files()]:
         digest.update(path.read_bytes() + b"\0")
@@ -165,7 +170,7 @@ def write_tap_architectures(source):
 
 def build(entry):
     environment = dict(os.environ, CCACHE_BASEDIR=str(entry), CCACHE_NOHASHDIR="1", CCACHE_SLOPPINESS="time_macros")
-    flags = list(FLAGS)
+    flags = FLAGS + extra_flags()
     if shutil.which("ccache"):
         flags += ["-DCMAKE_C_COMPILER_LAUNCHER=ccache", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"]
     jobs = str(os.cpu_count() or 2)
