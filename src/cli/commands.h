@@ -5,4 +5,5 @@
 namespace aurora {
 int serve_main(int argc, char** argv);
 int train_main(int argc, char** argv);
+int bench_main(int argc, char** argv);
 }  // namespace aurora

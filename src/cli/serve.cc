@@ -13,6 +13,7 @@
 #include "cli/serve_options.h"
 #include "cli/trainer_process.h"
 #include "gguf.h"
+#include "kernels/kernels.h"
 #include "speculator/speculator.h"
 
 int llama_server(int argc, char** argv);
@@ -124,6 +125,7 @@ int serve_main(int argc, char** argv) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
     return 2;
   }
+  if (options.kernels) kernels::install();
   Speculator speculator(speculator_options(options, target));
   seam = &speculator;
   std::unique_ptr<TrainerProcess> trainer;

@@ -56,6 +56,11 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_switch("--gate", v, "on", o.gate);
        }},
+      {"--kernels", "auto|off",
+       "our matrix products: verify batches cheaper and equal to single steps (default: auto)",
+       [](ServeOptions& o, const std::string& v) {
+         return need_switch("--kernels", v, "auto", o.kernels);
+       }},
       {"--draft-depth", "N", "tokens drafted a step, 1 to 16 (default: 2)",
        [](ServeOptions& o, const std::string& v) {
          return need_number("--draft-depth", v, 1, 16, o.draft_depth);

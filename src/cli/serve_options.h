@@ -16,6 +16,7 @@ struct ServeOptions {
   bool capture = true;
   bool train = true;
   bool gate = true;
+  bool kernels = true;  // our matrix products, where this CPU has a fast backend for them
   int32_t draft_depth = 2;
   float draft_prob_min = 0;
   int64_t buffer_mib = 2048;

@@ -1,0 +1,42 @@
+// The other side of the product: activations rounded to eight bits, 32 at a time, and laid out as
+// the tiles read them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/format.h"
+
+namespace aurora::kernels {
+
+// 32 activations of one token. value[i] = scale * quants[i] + rounding error.
+struct ActivationBlock {
+  int8_t quants[kBlock];
+  float scale;       // largest absolute value / 127
+  float scaled_sum;  // scale * sum of quants, for types with mins
+  // What the accumulators start from, -offset * sum of quants, for columns 0..15 and 16..31 (see
+  // offset_start()).
+  int32_t start[2];
+};
+
+// Tokens go in tiles of 8 (the last one may be smaller). Within a tile of t tokens block b of token
+// i is at [b * t + i]: one pointer walks through everything a step reads.
+inline ActivationBlock* tile_begin(ActivationBlock* blocks, int64_t tile, int64_t block_count) {
+  return blocks + tile * kTileTokens * block_count;
+}
+inline const ActivationBlock* tile_begin(const ActivationBlock* blocks, int64_t tile,
+                                         int64_t block_count) {
+  return blocks + tile * kTileTokens * block_count;
+}
+
+// The start value of 16 columns. For types up to 6 bits it is a pair of int16: columns whose number
+// mod 4 is 0 or 1 in the low half, 2 or 3 in the high half, because the AVX2 path sums such pairs
+// in 16 bits; where a block has one scale (all but Q6_K) start[0] covers all 32 columns. For Q8_0
+// start[0] is one int32 for all 32 columns.
+void set_start(WeightType type, ActivationBlock& block);
+
+// Rounds to nearest even. `values` are 32 floats; a NaN or an infinity among them makes the scale
+// so.
+void quantize_block(const float* values, ActivationBlock& block);
+
+}  // namespace aurora::kernels

@@ -1,0 +1,83 @@
+// AVX-512 with VNNI: all 16 rows of a panel in one register.
+#include <immintrin.h>
+
+#include "kernels/isa_256.h"
+#include "kernels/quantize_256.h"
+#include "kernels/vector_panel.h"
+
+namespace aurora::kernels {
+namespace {
+
+struct Avx512Vnni {
+  static constexpr int kRows = 16;
+  using Int = __m512i;
+  using Float = __m512;
+
+  static Int zero() { return _mm512_setzero_si512(); }
+  static Int load(const uint8_t* at) { return _mm512_loadu_si512(at); }
+  static Int low_nibbles(Int packed) { return _mm512_and_si512(packed, _mm512_set1_epi8(15)); }
+  static Int high_nibbles(Int packed) { return low_nibbles(_mm512_srli_epi16(packed, 4)); }
+  static Int either(Int a, Int b) { return _mm512_or_si512(a, b); }
+  static Int fifth_bit(Int bits, int step) {
+    const Int moved = step <= 4 ? _mm512_slli_epi16(bits, static_cast<unsigned>(4 - step))
+                                : _mm512_srli_epi16(bits, static_cast<unsigned>(step - 4));
+    return _mm512_and_si512(moved, _mm512_set1_epi8(16));
+  }
+  static Int upper_bits(Int bits, int shift) {
+    const Int moved = shift <= 4 ? _mm512_slli_epi16(bits, static_cast<unsigned>(4 - shift))
+                                 : _mm512_srli_epi16(bits, static_cast<unsigned>(shift - 4));
+    return _mm512_and_si512(moved, _mm512_set1_epi8(48));
+  }
+  static Int four(const int8_t* quants) {
+    int32_t bits;
+    std::memcpy(&bits, quants, sizeof bits);
+    return _mm512_set1_epi32(bits);
+  }
+  static Int plus(Int a, Int b) { return _mm512_add_epi32(a, b); }
+
+  static Int start(int32_t pair) {
+    return _mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_set1_epi16(1));
+  }
+  static Int start8(int32_t value) { return _mm512_set1_epi32(value); }
+  static Int dot(Int sum, Int weights, Int activations) {
+    return _mm512_dpbusd_epi32(sum, weights, activations);
+  }
+  static Int dot8(Int sum, Int weights, Int activations) {
+    return dot(sum, _mm512_xor_si512(weights, _mm512_set1_epi8(-128)), activations);
+  }
+  static Int total(Int sum) { return sum; }
+  static Int scales(const uint8_t* at) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  }
+  static Int total_scaled(Int sum, Int scale) { return _mm512_mullo_epi32(sum, scale); }
+
+  static Float all(float x) { return _mm512_set1_ps(x); }
+  static Float to_float(Int x) { return _mm512_cvtepi32_ps(x); }
+  static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static Float negative(Float a) {
+    return _mm512_castsi512_ps(
+        _mm512_xor_si512(_mm512_castps_si512(a), _mm512_set1_epi32(static_cast<int>(0x80000000u))));
+  }
+  static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float halves(const uint8_t* at) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  }
+  static Float bfloats(const uint8_t* at) {
+    const Int wide =
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static Float bytes(const uint8_t* at) {
+    return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
+  }
+  static void store(float* at, Float x) { _mm512_storeu_ps(at, x); }
+};
+
+}  // namespace
+
+const Backend& avx512_vnni_backend() {
+  static const Backend kBackend = make_backend<Avx512Vnni>("avx512-vnni", quantize_256);
+  return kBackend;
+}
+
+}  // namespace aurora::kernels

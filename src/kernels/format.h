@@ -1,0 +1,88 @@
+// How a weight matrix lies in memory for our matrix products, for every type of tensor they take.
+//
+// Rows are packed in panels of 16. A panel is a run of units; a unit holds the same 32 columns (the
+// K types: 256) of all 16 rows. A unit is [header][block]..., a block is [scales][quants] of 32
+// columns:
+//   header   K types: 16 fp16 d (and, but for Q6_K, 16 fp16 dmin)
+//   scales   Q4_0 Q5_0 Q8_0: 16 fp16 d;  Q4_1 Q5_1: 16 fp16 d, 16 fp16 m;  Q4_K Q5_K: 16 u8 scale,
+//   16 u8 min;
+//            Q6_K: 16 i8 scale of columns 0..15, 16 i8 scale of columns 16..31
+//   quants   a step is 4 columns of 16 rows, byte 4 * row + column: 64 bytes, 8 steps a block.
+//            low four bits: four lines of 64 bytes, step 2 i in the low half of line i, step 2 i +
+//            1 in the high half; Q5: then one line, bit s of a byte belongs to step s;  Q6: then
+//            two lines, bits 2 m and 2 m + 1 of a byte of line j belong to step 4 j + m;  Q8_0:
+//            eight lines of signed bytes, one a step.
+// F16 and BF16: for each column 16 values of 16 bits.
+// Rows are padded with zeros to a multiple of 16.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace aurora::kernels {
+
+inline constexpr int kPanelRows = 16;
+inline constexpr int kBlock = 32;      // columns that share one activation scale
+inline constexpr int kTileTokens = 8;  // tokens that share one unpacking of the weights
+
+enum class WeightType : uint8_t {
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kF16,
+  kBF16
+};
+inline constexpr int kWeightTypeCount = 10;
+
+// What the kernels need to know of a quantised type at compile time.
+struct Format {
+  int bits;          // of a quant
+  int blocks;        // of 32 columns in a unit
+  int header_bytes;  // of a unit
+  int scale_bytes;   // of a block
+  int offset;        // subtracted from the stored (unsigned) quant
+  bool mins;         // a term that does not depend on the quant: value = d * q + m
+
+  constexpr int quant_bytes() const { return kPanelRows * kBlock * bits / 8; }
+  constexpr int block_bytes() const { return scale_bytes + quant_bytes(); }
+  constexpr int unit_bytes() const { return header_bytes + blocks * block_bytes(); }
+  constexpr int unit_columns() const { return blocks * kBlock; }
+};
+
+constexpr Format format_of(WeightType type) {
+  switch (type) {
+    case WeightType::kQ4_0: return {4, 1, 0, 32, 8, false};
+    case WeightType::kQ4_1: return {4, 1, 0, 64, 0, true};
+    case WeightType::kQ5_0: return {5, 1, 0, 32, 16, false};
+    case WeightType::kQ5_1: return {5, 1, 0, 64, 16, true};
+    case WeightType::kQ8_0: return {8, 1, 0, 32, 128, false};
+    case WeightType::kQ4_K: return {4, 8, 64, 32, 0, true};
+    case WeightType::kQ5_K: return {5, 8, 64, 32, 16, true};
+    case WeightType::kQ6_K: return {6, 8, 32, 32, 32, false};
+    case WeightType::kF16:
+    case WeightType::kBF16: break;
+  }
+  return {16, 1, 0, 0, 0, false};
+}
+
+constexpr bool is_float(WeightType type) {
+  return type == WeightType::kF16 || type == WeightType::kBF16;
+}
+
+// Bytes of a packed matrix.
+constexpr size_t packed_bytes(WeightType type, int64_t rows, int64_t columns) {
+  const Format format = format_of(type);
+  const int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
+  return static_cast<size_t>(panels * (columns / format.unit_columns()) * format.unit_bytes());
+}
+
+constexpr size_t panel_bytes(WeightType type, int64_t columns) {
+  return packed_bytes(type, kPanelRows, columns);
+}
+
+}  // namespace aurora::kernels

@@ -1,0 +1,146 @@
+// The products in plain C++: what every other backend must equal to the bit, and what runs where
+// there is none.
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "kernels/backend.h"
+#include "kernels/half.h"
+
+namespace aurora::kernels {
+namespace {
+
+uint16_t load16(const uint8_t* at) {
+  uint16_t value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
+template <WeightType kType>
+int quant_at(const uint8_t* lines, int row, int column) {
+  constexpr Format kFormat = format_of(kType);
+  const int step = column / 4;
+  const int byte = 4 * row + column % 4;
+  if constexpr (kFormat.bits == 8) return static_cast<int8_t>(lines[64 * step + byte]) + 128;
+  int q = (lines[64 * (step / 2) + byte] >> (4 * (step % 2))) & 15;
+  if constexpr (kFormat.bits == 5) q |= ((lines[256 + byte] >> step) & 1) << 4;
+  if constexpr (kFormat.bits == 6)
+    q |= ((lines[256 + 64 * (step / 4) + byte] >> (2 * (step % 4))) & 3) << 4;
+  return q;
+}
+
+// Factors of one row in one block: value = scale * integer_scale[half] * (quant - offset) + min.
+struct RowFactors {
+  float scale = 0, min = 0;
+  int integer_scale[2] = {1, 1};
+};
+
+template <WeightType kType>
+RowFactors row_factors(const uint8_t* unit, const uint8_t* block, int row) {
+  constexpr Format kFormat = format_of(kType);
+  RowFactors out;
+  const uint8_t* fp16 = kFormat.header_bytes ? unit : block;
+  out.scale = half_to_float(load16(fp16 + 2 * row));
+  if constexpr (kType == WeightType::kQ6_K) {
+    out.integer_scale[0] = static_cast<int8_t>(block[row]);
+    out.integer_scale[1] = static_cast<int8_t>(block[16 + row]);
+  }
+  if constexpr (kFormat.mins) {
+    out.min = half_to_float(load16(fp16 + 32 + 2 * row));
+    if constexpr (kFormat.header_bytes > 0) {
+      out.scale *= static_cast<float>(block[row]);
+      out.min *= -static_cast<float>(block[16 + row]);
+    }
+    if constexpr (kFormat.offset > 0) {
+      out.min = std::fma(static_cast<float>(kFormat.offset), out.scale, out.min);
+    }
+  }
+  return out;
+}
+
+template <WeightType kType>
+float add_block(const uint8_t* unit, const uint8_t* block, int row,
+                const ActivationBlock& activation, float sum) {
+  constexpr Format kFormat = format_of(kType);
+  const RowFactors factors = row_factors<kType>(unit, block, row);
+  int halves[2] = {0, 0};
+  for (int column = 0; column < kBlock; ++column) {
+    const int q = quant_at<kType>(block + kFormat.scale_bytes, row, column) - kFormat.offset;
+    halves[column / 16] += q * activation.quants[column];
+  }
+  const int product = factors.integer_scale[0] * halves[0] + factors.integer_scale[1] * halves[1];
+  sum = std::fma(static_cast<float>(product), factors.scale * activation.scale, sum);
+  if constexpr (kFormat.mins) sum = std::fma(factors.min, activation.scaled_sum, sum);
+  return sum;
+}
+
+template <WeightType kType, int kTokens>
+void quantised_panel(const uint8_t* panel, const void* tile, int64_t columns, float* out) {
+  constexpr Format kFormat = format_of(kType);
+  const auto* activations = static_cast<const ActivationBlock*>(tile);
+  for (int i = 0; i < kTokens * kPanelRows; ++i) out[i] = 0;
+  for (int64_t b = 0; b < columns / kBlock; ++b) {
+    const uint8_t* unit = panel + b / kFormat.blocks * kFormat.unit_bytes();
+    const uint8_t* block = unit + kFormat.header_bytes + b % kFormat.blocks * kFormat.block_bytes();
+    for (int token = 0; token < kTokens; ++token) {
+      for (int row = 0; row < kPanelRows; ++row) {
+        float& sum = out[token * kPanelRows + row];
+        sum = add_block<kType>(unit, block, row, activations[b * kTokens + token], sum);
+      }
+    }
+  }
+}
+
+template <WeightType kType, int kTokens>
+void float_panel(const uint8_t* panel, const void* tile, int64_t columns, float* out) {
+  const auto* activations = static_cast<const float*>(tile);
+  for (int i = 0; i < kTokens * kPanelRows; ++i) out[i] = 0;
+  for (int64_t k = 0; k < columns; ++k) {
+    for (int row = 0; row < kPanelRows; ++row) {
+      const uint16_t bits = load16(panel + 2 * (kPanelRows * k + row));
+      const float weight = kType == WeightType::kF16 ? half_to_float(bits) : bfloat_to_float(bits);
+      for (int token = 0; token < kTokens; ++token) {
+        float& sum = out[token * kPanelRows + row];
+        sum = std::fma(weight, activations[k * kTokens + token], sum);
+      }
+    }
+  }
+}
+
+template <WeightType kType, int kTokens>
+void panel(const uint8_t* weights, const void* tile, int64_t columns, float* out) {
+  if constexpr (is_float(kType)) {
+    float_panel<kType, kTokens>(weights, tile, columns, out);
+  } else {
+    quantised_panel<kType, kTokens>(weights, tile, columns, out);
+  }
+}
+
+void quantize(WeightType type, const float* values, int64_t first, int64_t last, int tokens,
+              ActivationBlock* slots) {
+  for (int64_t b = first; b < last; ++b) {
+    quantize_block(values + b * kBlock, slots[b * tokens]);
+    set_start(type, slots[b * tokens]);
+  }
+}
+
+template <int kType, int... kTokens>
+void fill_type(Backend& backend, std::integer_sequence<int, kTokens...>) {
+  ((backend.panel[kType][kTokens] = panel<static_cast<WeightType>(kType), kTokens + 1>), ...);
+}
+
+template <int... kTypes>
+Backend make(std::integer_sequence<int, kTypes...>) {
+  Backend backend{"portable", {}, quantize};
+  (fill_type<kTypes>(backend, std::make_integer_sequence<int, kTileTokens>()), ...);
+  return backend;
+}
+
+}  // namespace
+
+const Backend& portable_backend() {
+  static const Backend kBackend = make(std::make_integer_sequence<int, kWeightTypeCount>());
+  return kBackend;
+}
+
+}  // namespace aurora::kernels
