@@ -79,6 +79,7 @@ SpeculatorOptions speculator_options(const ServeOptions& options, const std::str
   speculator.buffer_bytes_max = static_cast<uint64_t>(options.buffer_mib) << 20;
   speculator.expires_in_s = options.expires_in_s;
   speculator.draft_prob_min = options.draft_prob_min;
+  speculator.depth_seed = options.depth_seed;
   return speculator;
 }
 

@@ -70,6 +70,12 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_number("--draft-p-min", v, 0, 1, o.draft_prob_min);
        }},
+      {"--draft-depth-seed", "N",
+       "draw each draft's length evenly from 1 to the depth, to test verify batches (default: 0, "
+       "off)",
+       [](ServeOptions& o, const std::string& v) {
+         return need_number("--draft-depth-seed", v, 0, UINT32_MAX, o.depth_seed);
+       }},
       {"--buffer-mib", "N", "trace buffer on disk, oldest dropped (default: 2048)",
        [](ServeOptions& o, const std::string& v) {
          return need_number("--buffer-mib", v, 1, 1 << 24, o.buffer_mib);

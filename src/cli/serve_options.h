@@ -19,6 +19,7 @@ struct ServeOptions {
   bool kernels = true;  // our matrix products, where this CPU has a fast backend for them
   int32_t draft_depth = 2;
   float draft_prob_min = 0;
+  uint32_t depth_seed = 0;
   int64_t buffer_mib = 2048;
   int64_t expires_in_s = 0;
   std::vector<std::string> server_args;   // for llama-server, without program name

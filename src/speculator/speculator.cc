@@ -58,7 +58,7 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
   if (llama_model_n_layer(model) < 4)
     return "aurora: a target needs at least 4 layers to be tapped";
   target_ = target;
-  draft_max_ = draft_max;
+  depth_ = DraftDepth(draft_max, options_.depth_seed);
   hidden_ = llama_model_n_embd(model);
   vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(model));
   slots_.clear();
@@ -353,7 +353,7 @@ void Speculator::make_wishes(const std::vector<common_speculative_draft_params>&
     wish.slot = static_cast<int32_t>(i);
     wish.rows = slot.rows;
     wish.next = params[i].id_last;
-    wish.depth = params[i].n_max > 0 ? std::min(draft_max_, params[i].n_max) : draft_max_;
+    wish.depth = depth_.next(params[i].n_max);
     wish.prob_min = options_.draft_prob_min;
     if (wish.depth <= 0) continue;
     cells += wish.depth;

@@ -11,6 +11,7 @@
 
 #include "aurora_seam.h"
 #include "metrics/aurora_metrics.h"
+#include "speculator/draft_depth.h"
 #include "speculator/draft_engine.h"
 #include "speculator/draft_loader.h"
 #include "speculator/gate_live.h"
@@ -35,6 +36,7 @@ struct SpeculatorOptions {
   int32_t law_count = 64;   // k of the recorded law
   size_t refused_max = 64;  // refused rows kept of one request
   float draft_prob_min = 0;
+  uint32_t depth_seed = 0;  // see DraftDepth
   float draft_share = 0.08f;  // one draft token's cost as a share of T(1), until measured live
 };
 
@@ -91,7 +93,7 @@ class Speculator : public Seam {
   llama_context* target_ = nullptr;
   int32_t hidden_ = 0;
   int32_t vocab_ = 0;
-  int32_t draft_max_ = 0;
+  DraftDepth depth_{0, 0};
   int32_t tap_layers_[kTapCount] = {0, 0, 0};
   std::vector<Slot> slots_;
   int64_t cells_free_ = 0;
