@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Greedy text with drafts against text without, on the same server, across swaps; every difference explained or counted.
 
-    bench/text_identity.py --prompts FILE.jsonl [--count 200] [--max-tokens 80] [--init target|random] [--slots 1]
+    bench/text_identity.py --prompts FILE.jsonl... [--count 200] [--max-tokens 80] [--init target|random] [--slots 1]
 
-A difference is explained when, at the first token that differs, the target itself was undecided: the log-probabilities
-of its two best tokens lie closer than MARGIN. Verification computes a position in a batch of several rows, where stock
-kernels sum in another order than for one row, so such a tie can fall the other way.
+With our kernels every answer must be equal: --require-equal. With stock kernels (--flags "--kernels off") a position in a
+batch of several rows is summed in another order than alone: such a difference is explained when, at the first token that
+differs, the log-probabilities of the target's two best tokens lie closer than MARGIN.
 """
 import argparse
+import contextlib
 import json
 import pathlib
+import shutil
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
@@ -36,32 +39,58 @@ def first_difference(plain, drafted):
     return len(a), 0.0
 
 
+def start(options, flags, stack):
+    """The server, in an empty state folder, or in one that holds nothing but the newest draft of options.state."""
+    model = options.model or default_model()
+    if not options.state:
+        return Server(options.build, model, *flags)
+    drafts = sorted((pathlib.Path(options.state) / "drafts").glob("draft-??????.gguf"))
+    if not drafts:
+        raise SystemExit(f"there is no draft in {options.state}/drafts; run the demo first, or give no --state")
+    state = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (state / "drafts").mkdir(mode=0o700)
+    for path in (drafts[-1], drafts[-1].with_suffix(".json")):
+        shutil.copy(path, state / "drafts")
+    server = Server(options.build, model, *flags, "--train", "off", "--capture", "off", state=state)
+    server.wait(lambda: server.chat("Hello", max_tokens=4) and server.metric("draft_version") > 0, 60)
+    return server
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default=ROOT / "build")
     parser.add_argument("--model", default=None)
-    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--prompts", required=True, nargs="+")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--max-tokens", type=int, default=80)
     parser.add_argument("--init", default="target", help="target, or random: a draft that is hardly ever right")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="above 0: each draft's length is drawn from 1 to the depth")
+    parser.add_argument("--no-cache", action="store_true", help="without the server's prompt cache")
+    parser.add_argument("--require-equal", action="store_true", help="exit code 1 when any answer differs, ties included")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--state", help="of an earlier run: its newest draft serves, and nothing is trained")
     parser.add_argument("--flags", default="", help="further server flags, such as \"-fa off\"")
     options = parser.parse_args()
-    prompts = prompts_from(options.prompts, options.count)
-    flags = ["-t", "1", "-np", str(options.slots), "-c", str(4096 * options.slots), "--gate", "off", "--init", options.init,
-             "--draft-depth", str(options.depth), *options.flags.split()]
-    equal, explained, other = 0, [], []
-    with Server(options.build, options.model or default_model(), *flags) as server:
-        for begin in range(0, len(prompts), options.slots):
-            part = prompts[begin:begin + options.slots]
-            # Without the prompt cache: a prompt's last token alone, behind a cached prefix, is a batch of another size.
-            drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=False)
-            plain = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=False,
+    each = -(-options.count // len(options.prompts))
+    prompts = [prompt for path in options.prompts for prompt in prompts_from(path, each)][:options.count]
+    flags = ["-t", str(options.threads), "-np", str(options.slots), "-c", str(4096 * options.slots), "--gate", "off", "--init", options.init,
+             "--draft-depth", str(options.depth), "--draft-depth-seed", str(options.seed), *options.flags.split()]
+    equal, tokens, explained, other = 0, 0, [], []
+    group = options.slots * 8
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(start(options, flags, stack))
+        for begin in range(0, len(prompts), group):
+            part = prompts[begin:begin + group]
+            cache = not options.no_cache
+            drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache)
+            plain = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache,
                                     logprobs=True, top_logprobs=2,
                                     headers={"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"})
             if failed(drafted + plain):
                 raise SystemExit(f"a request failed: {failed(drafted + plain)[0]}")
+            tokens += sum(answer["usage"]["completion_tokens"] for answer in drafted)
             for number, (a, b) in enumerate(zip(plain, drafted)):
                 difference = first_difference(a, b)
                 if difference is None:
@@ -72,13 +101,14 @@ def main():
                   f"draft v{server.metric('draft_version'):.0f}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         print(json.dumps({
-            "prompts": len(prompts), "init": options.init, "slots": options.slots, "depth": options.depth,
+            "prompts": len(prompts), "max_tokens": options.max_tokens, "init": options.init, "slots": options.slots,
+            "depth": options.depth, "seed": options.seed, "tokens": tokens,
             "equal": equal, "ties": len(explained), "other": other,
             "tie_margins": sorted(round(margin, 4) for _, _, margin in explained),
             "swaps": server.metric("swaps_total"), "drafts": server.metric("spec_decode_num_drafts_total"),
             "draft_tokens": server.metric("spec_decode_num_draft_tokens_total"),
             "accepted": server.metric("spec_decode_num_accepted_tokens_total")}))
-    sys.exit(1 if other else 0)
+    sys.exit(1 if other or (explained and options.require_equal) else 0)
 
 
 if __name__ == "__main__":

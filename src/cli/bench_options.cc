@@ -17,6 +17,7 @@ Status set_number(const std::string& flag, const std::string& text, int least, i
 Status set_option(const std::string& flag, const std::string& value, BenchOptions& options) {
   if (flag == "-m" || flag == "--model") options.model = value;
   else if (flag == "--json") options.json = value;
+  else if (flag == "--text") options.text = value;
   else if (flag == "-t" || flag == "--threads")
     return set_number(flag, value, 1, 512, options.threads);
   else if (flag == "--context") return set_number(flag, value, 1, 1 << 20, options.context);
@@ -57,6 +58,7 @@ Milliseconds of a decode of n tokens with the logits of every row, on our kernel
   -m, --model FILE      the target
   --json FILE           figures: {"ours": [{"n": 1, "ms": x, "share": of stock's T(1)}, ...], "stock": [...],
                         "pays_above": [{"depth": N, "accept_len": x}, ...], "prompt_tokens_per_s": {...}, ...}
+  --text FILE           also the perplexity of a text of at least 512 tokens, on both
   -t, --threads N       (all cores)
   --context N           tokens in the cache before each decode (256)
   --rounds N            runs of each size and side; medians are reported (15)

@@ -11,6 +11,7 @@ namespace aurora {
 struct BenchOptions {
   std::string model;
   std::string json;  // empty: only the table
+  std::string text;  // file of which to take the perplexity
   int threads = 0;   // parse_bench_options() fills in the machine's
   int context = 256;
   int rounds = 15;

@@ -14,7 +14,10 @@ struct Avx2 : Isa256 {
   // In assembly: GCC 12 computes all products of a block first and keeps them on the stack, at half
   // the speed.
   static Int dot(Int sum, Int weights, Int activations) {
-    asm("vpmaddubsw %1, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "+x"(activations) : "x"(weights));
+    Int pairs;
+    asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+        : "+x"(sum), "=&x"(pairs)
+        : "x"(weights), "x"(activations));
     return sum;
   }
   static Int dot8(Int sum, Int weights, Int activations) {

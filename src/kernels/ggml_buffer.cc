@@ -1,5 +1,8 @@
 // The seam to ggml: buffer type (where weights are packed) and operation (where they are
 // multiplied).
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <optional>
@@ -10,6 +13,7 @@
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-cpu/traits.h"
+#include "kernels/attention_op.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 #include "kernels/product.h"
@@ -155,6 +159,19 @@ void pack(const Matrix& matrix, const uint8_t* file, uint8_t* packed) {
   }
 }
 
+// The pages of a mapped file that have been packed are not needed again: the kernel may take them
+// back at once. Pages that are not a file's keep what they hold.
+void release_pages(const void* data, size_t size) {
+#if defined(MADV_PAGEOUT)
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_PAGEOUT);
+#else
+  (void)data, (void)size;
+#endif
+}
+
 ggml_status init_tensor(ggml_backend_buffer_t, ggml_tensor* tensor) {
   static Product product;
   tensor->extra = packable(tensor) ? &product : nullptr;
@@ -165,6 +182,7 @@ void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, si
                 size_t size) {
   GGML_ASSERT(offset == 0 && size == ggml_nbytes(tensor));
   pack(matrix_of(tensor), static_cast<const uint8_t*>(data), static_cast<uint8_t*>(tensor->data));
+  release_pages(data, size);
 }
 
 size_t alloc_size(ggml_backend_buffer_type_t, const ggml_tensor* tensor) {
@@ -203,7 +221,11 @@ void install() {
   set_enabled(&backend() != &portable_backend());
 }
 
-void set_enabled(bool enabled) { on = enabled; }
+void set_enabled(bool enabled) {
+  on = enabled;
+  if (enabled) attention::install_attention();
+  else attention::uninstall_attention();
+}
 bool enabled() { return on; }
 std::string backend_name() { return backend().name; }
 

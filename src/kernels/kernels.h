@@ -14,8 +14,9 @@ namespace aurora::kernels {
 // used.
 void install();
 
-// Whether models loaded from now on get our buffers. On after install(), where this CPU has a fast
-// backend. For benches that load the same model twice; not to be called while a model loads.
+// Whether models loaded from now on get our buffers, and whether attention runs on our kernel. On
+// after install(), where this CPU has a fast backend. For benches that compare; not to be called
+// while a model loads or a graph runs.
 void set_enabled(bool enabled);
 bool enabled();
 

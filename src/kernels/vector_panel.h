@@ -7,11 +7,16 @@
 // so all give the same bits as portable.cc.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/backend.h"
 
 namespace aurora::kernels {
+
+// Weights stream from memory while a batch keeps the core busy: asked for this far ahead.
+inline constexpr int kLineBytes = 64;
+inline constexpr int kPrefetchBytes = 8192;
 
 // Unpacks steps 2 i and 2 i + 1 of one vector of rows.
 template <class Isa, int kBits>
@@ -40,74 +45,124 @@ struct StepPair {
   }
 };
 
-// Adds one block of 32 columns for one vector of rows to the sums of kTokens tokens.
-template <class Isa, WeightType kType, int kTokens>
-[[gnu::always_inline]] inline void add_block(const uint8_t* unit, const uint8_t* block, int row,
-                                             const ActivationBlock* activations,
-                                             typename Isa::Float* sums) {
-  using Int = typename Isa::Int;
-  constexpr Format kFormat = format_of(kType);
-  asm volatile("" ::
-                   : "memory");  // or the compiler keeps every broadcast of a block for the next
-                                 // vector, on the stack
-  const uint8_t* lines = block + kFormat.scale_bytes + 4 * row;
-  Int sum[kTokens];
-  Int first_half[kTokens];
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) {
-    if constexpr (kFormat.bits == 8) sum[t] = Isa::start8(activations[t].start[0]);
-    else if constexpr (kFormat.offset > 0) sum[t] = Isa::start(activations[t].start[0]);
-    else sum[t] = Isa::zero();
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    if (kType == WeightType::kQ6_K && i == 2) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) {
-        first_half[t] = Isa::total_scaled(sum[t], Isa::scales(block + row));
-        sum[t] = Isa::start(activations[t].start[1]);
+// Factors of one vector of rows in one block: value = scale * product + min * sum of the
+// activations.
+template <class Isa, WeightType kType>
+struct Factors {
+  typename Isa::Float scale, min;
+
+  Factors(const uint8_t* unit, const uint8_t* block, int row) : min{} {
+    constexpr Format kFormat = format_of(kType);
+    const uint8_t* fp16 = (kFormat.header_bytes ? unit : block) + 2 * row;
+    scale = Isa::halves(fp16);
+    if constexpr (kFormat.mins) {
+      min = Isa::halves(fp16 + 32);
+      if constexpr (kFormat.header_bytes > 0) {
+        scale = Isa::multiply(scale, Isa::bytes(block + row));
+        min = Isa::multiply(min, Isa::negative(Isa::bytes(block + 16 + row)));
+      }
+      if constexpr (kFormat.offset > 0) {
+        min = Isa::fma(Isa::all(static_cast<float>(kFormat.offset)), scale, min);
       }
     }
-    const StepPair<Isa, kFormat.bits> steps(lines, i);
+  }
+};
+
+// Exact integer sums of one block for kVectors vectors of rows and kTokens tokens. Both together
+// share each broadcast of activations and each unpacking of weights; they are so many that all sums
+// stay in registers.
+template <class Isa, WeightType kType, int kVectors, int kTokens>
+struct BlockSums {
+  using Int = typename Isa::Int;
+  static constexpr Format kFormat = format_of(kType);
+  static constexpr bool kHalves = kType == WeightType::kQ6_K;  // a scale for each 16 columns
+  Int sum[kVectors][kTokens];
+  Int first_half[kHalves ? kVectors : 1][kTokens];
+
+  [[gnu::always_inline]] BlockSums(const uint8_t* block, const ActivationBlock* activations) {
+    begin(activations);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      if (kHalves && i == 2) turn(block, activations);
+      add_steps(block + kFormat.scale_bytes, activations, i);
+    }
+  }
+
+  [[gnu::always_inline]] Int product(const uint8_t* block, int v, int t) const {
+    if constexpr (kHalves) {
+      const Int scales = Isa::scales(block + 16 + v * Isa::kRows);
+      return Isa::plus(first_half[v][t], Isa::total_scaled(sum[v][t], scales));
+    }
+    return kFormat.bits == 8 ? sum[v][t] : Isa::total(sum[v][t]);
+  }
+
+ private:
+  [[gnu::always_inline]] void begin(const ActivationBlock* activations) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const int8_t* quants = activations[t].quants + 8 * i;
-      if constexpr (kFormat.bits == 8) {
-        sum[t] = Isa::dot8(sum[t], steps.even, Isa::four(quants));
-        sum[t] = Isa::dot8(sum[t], steps.odd, Isa::four(quants + 4));
-      } else {
-        sum[t] = Isa::dot(sum[t], steps.even, Isa::four(quants));
-        sum[t] = Isa::dot(sum[t], steps.odd, Isa::four(quants + 4));
+      Int start = Isa::zero();
+      if constexpr (kFormat.bits == 8) start = Isa::start8(activations[t].start[0]);
+      else if constexpr (kFormat.offset > 0) start = Isa::start(activations[t].start[0]);
+      for (int v = 0; v < kVectors; ++v) sum[v][t] = start;
+    }
+  }
+
+  // Q6_K, from the first 16 columns to the second.
+  [[gnu::always_inline]] void turn(const uint8_t* block, const ActivationBlock* activations) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kVectors; ++v) {
+        first_half[v][t] = Isa::total_scaled(sum[v][t], Isa::scales(block + v * Isa::kRows));
+        sum[v][t] = Isa::start(activations[t].start[1]);
       }
     }
   }
-  const uint8_t* fp16 = (kFormat.header_bytes ? unit : block) + 2 * row;
-  typename Isa::Float scale = Isa::halves(fp16);
-  typename Isa::Float min{};
-  if constexpr (kFormat.mins) {
-    min = Isa::halves(fp16 + 32);
-    if constexpr (kFormat.header_bytes > 0) {
-      scale = Isa::multiply(scale, Isa::bytes(block + row));
-      min = Isa::multiply(min, Isa::negative(Isa::bytes(block + 16 + row)));
+
+  [[gnu::always_inline]] void add_steps(const uint8_t* lines, const ActivationBlock* activations,
+                                        int i) {
+    typename Isa::Int even[kVectors], odd[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      const StepPair<Isa, kFormat.bits> steps(lines + 4 * v * Isa::kRows, i);
+      even[v] = steps.even;
+      odd[v] = steps.odd;
     }
-    if constexpr (kFormat.offset > 0) {
-      min = Isa::fma(Isa::all(static_cast<float>(kFormat.offset)), scale, min);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      add_step(even, Isa::four(activations[t].quants + 8 * i), t);
+      add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t);
     }
   }
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) {
-    Int product;
-    if constexpr (kType == WeightType::kQ6_K) {
-      product = Isa::plus(first_half[t], Isa::total_scaled(sum[t], Isa::scales(block + 16 + row)));
-    } else if constexpr (kFormat.bits == 8) {
-      product = sum[t];
-    } else {
-      product = Isa::total(sum[t]);
+
+  [[gnu::always_inline]] void add_step(const Int* weights, Int activations, int t) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      if constexpr (kFormat.bits == 8) sum[v][t] = Isa::dot8(sum[v][t], weights[v], activations);
+      else sum[v][t] = Isa::dot(sum[v][t], weights[v], activations);
     }
-    const auto factor = Isa::multiply(scale, Isa::all(activations[t].scale));
-    sums[t] = Isa::fma(Isa::to_float(product), factor, sums[t]);
-    if constexpr (kFormat.mins)
-      sums[t] = Isa::fma(min, Isa::all(activations[t].scaled_sum), sums[t]);
+  }
+};
+
+// Adds one block of 32 columns to the sums of kVectors vectors of rows and kTokens tokens. sums[v *
+// stride + t].
+template <class Isa, WeightType kType, int kVectors, int kTokens>
+[[gnu::always_inline]] inline void add_block(const uint8_t* unit, const uint8_t* block,
+                                             const ActivationBlock* activations,
+                                             typename Isa::Float* sums, int stride) {
+  // Or the compiler keeps the broadcasts of a block for the next group of tokens, on the stack.
+  asm volatile("" : : : "memory");
+  const BlockSums<Isa, kType, kVectors, kTokens> block_sums(block, activations);
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) {
+    const Factors<Isa, kType> factors(unit, block, v * Isa::kRows);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      auto& sum = sums[v * stride + t];
+      const auto factor = Isa::multiply(factors.scale, Isa::all(activations[t].scale));
+      sum = Isa::fma(Isa::to_float(block_sums.product(block, v, t)), factor, sum);
+      if constexpr (format_of(kType).mins)
+        sum = Isa::fma(factors.min, Isa::all(activations[t].scaled_sum), sum);
+    }
   }
 }
 
@@ -116,23 +171,32 @@ void quantised_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t 
                      float* out) {
   constexpr Format kFormat = format_of(kType);
   constexpr int kVectors = kPanelRows / Isa::kRows;
-  typename Isa::Float sums[kVectors][kTokens];
-  for (auto& vector : sums) {
-    for (auto& sum : vector) sum = Isa::all(0.0f);
-  }
+  constexpr int kGroup =
+      std::min(kTokens, 8 / kVectors);  // tokens whose sums fit into the registers
+  constexpr int kRest = kTokens % kGroup;
+  typename Isa::Float sums[kVectors * kTokens];
+  for (auto& sum : sums) sum = Isa::all(0.0f);
   const int64_t units = columns / kFormat.unit_columns();
   for (int64_t u = 0; u < units; ++u) {
     const uint8_t* unit = panel + u * kFormat.unit_bytes();
     for (int b = 0; b < kFormat.blocks; ++b) {
       const uint8_t* block = unit + kFormat.header_bytes + b * kFormat.block_bytes();
-      for (int v = 0; v < kVectors; ++v) {
-        add_block<Isa, kType, kTokens>(unit, block, v * Isa::kRows, tile, sums[v]);
+      for (int line = 0; line < kFormat.block_bytes(); line += kLineBytes) {
+        __builtin_prefetch(block + kPrefetchBytes + line);
+      }
+      for (int t = 0; t + kGroup <= kTokens; t += kGroup) {
+        add_block<Isa, kType, kVectors, kGroup>(unit, block, tile + t, sums + t, kTokens);
+      }
+      if constexpr (kRest > 0) {
+        constexpr int kDone = kTokens - kRest;
+        add_block<Isa, kType, kVectors, kRest>(unit, block, tile + kDone, sums + kDone, kTokens);
       }
       tile += kTokens;
     }
   }
   for (int v = 0; v < kVectors; ++v) {
-    for (int t = 0; t < kTokens; ++t) Isa::store(out + t * kPanelRows + v * Isa::kRows, sums[v][t]);
+    for (int t = 0; t < kTokens; ++t)
+      Isa::store(out + t * kPanelRows + v * Isa::kRows, sums[v * kTokens + t]);
   }
 }
 
