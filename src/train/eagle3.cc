@@ -45,31 +45,50 @@ struct Heads {
   int64_t kv, group, dim;  // query heads = kv * group
 };
 
-// Scores and values of the later steps: one entry a column, seen by that column alone.
+// Keys and values of the later steps: one entry a column, seen by that column alone.
 struct OwnEntries {
   std::vector<Tensor> k, v;  // per step 1 ... k: [queries, kv, dim]
 };
 
-// One request. q: [n, kv, group, dim]; k, v: [rows, kv, dim]; mask: [n, rows]; own: [n, kv, group,
-// steps] raw products and [n, steps, kv, dim] values, undefined at step 0. Returns [n, kv * group *
-// dim].
-Tensor attend(const Heads& heads, const Tensor& q, const Tensor& k, const Tensor& v,
-              const Tensor& mask, const Tensor& own_scores, const Tensor& own_values) {
+// Entries that belong to single queries: raw products with q, -inf where there is none, [n, kv,
+// group, m], and values [n, m, kv, dim]. Undefined: none at all.
+struct Own {
+  Tensor scores, values;
+  Own rows(int64_t begin, int64_t count) const {
+    if (!scores.defined()) return {};
+    return {scores.narrow(0, begin, count), values.narrow(0, begin, count)};
+  }
+};
+
+// q: [n, kv, group, dim]; keys: [n, m, kv, dim] -> [n, kv, group, m].
+Tensor own_products(const Tensor& q, const Tensor& keys) {
+  return (q.unsqueeze(1) * keys.unsqueeze(3)).sum(-1).permute({0, 2, 3, 1});
+}
+
+// Keys and values that several queries share: [rows, kv, dim].
+struct Shared {
+  Tensor k, v;
+};
+
+// Queries of one request. q: [n, kv, group, dim]; mask: [n, rows] over the shared entries. Returns
+// [n, kv * group * dim].
+Tensor attend(const Heads& heads, const Tensor& q, const Shared& entries, const Tensor& mask,
+              const Own& own) {
+  const Tensor &k = entries.k, &v = entries.v;
   const int64_t n = q.size(0), rows = k.size(0);
   const double scale = 1.0 / std::sqrt(static_cast<double>(heads.dim));
   const Tensor q_by_head = q.permute({1, 2, 0, 3}).reshape({heads.kv, heads.group * n, heads.dim});
   Tensor scores = at::bmm(q_by_head, k.permute({1, 2, 0})).view({heads.kv, heads.group, n, rows});
   scores = scores * scale + mask;
-  if (own_scores.defined())
-    scores = at::cat({scores, own_scores.permute({1, 2, 0, 3}) * scale}, -1);
+  if (own.scores.defined())
+    scores = at::cat({scores, own.scores.permute({1, 2, 0, 3}) * scale}, -1);
   const Tensor probs = scores.softmax(-1);
   const Tensor shared = probs.narrow(-1, 0, rows).reshape({heads.kv, heads.group * n, rows});
   Tensor out = at::bmm(shared, v.permute({1, 0, 2})).view({heads.kv, heads.group, n, heads.dim});
-  if (own_scores.defined()) {
-    const int64_t steps = own_scores.size(-1);
-    // [kv, group, n, steps, 1] * [kv, 1, n, steps, dim], summed over the steps.
-    const Tensor weights = probs.narrow(-1, rows, steps).unsqueeze(-1);
-    out = out + (weights * own_values.permute({2, 0, 1, 3}).unsqueeze(1)).sum(-2);
+  if (own.scores.defined()) {
+    // [kv, group, n, m, 1] * [kv, 1, n, m, dim], summed over the entries.
+    const Tensor weights = probs.narrow(-1, rows, own.scores.size(-1)).unsqueeze(-1);
+    out = out + (weights * own.values.permute({2, 0, 1, 3}).unsqueeze(1)).sum(-2);
   }
   return out.permute({2, 0, 1, 3}).reshape({n, heads.kv * heads.group * heads.dim});
 }
@@ -124,6 +143,10 @@ class Forward {
     if (k == 0) {
       k0_ = key;
       v0_ = value;
+      if (batch_.nodes > 0) {
+        ancestor_k_ = of_ancestors(key);
+        ancestor_v_ = of_ancestors(value);
+      }
     } else {
       own_.k.push_back(key);
       own_.v.push_back(value);
@@ -135,38 +158,67 @@ class Forward {
   }
 
   Tensor attention(const Tensor& q) const {
-    Tensor own_scores, own_values;
-    if (!own_.k.empty()) {
-      const Tensor keys = at::stack(own_.k, 1);  // [queries, steps, kv, dim]
-      own_scores = (q.unsqueeze(1) * keys.unsqueeze(3)).sum(-1).permute({0, 2, 3, 1});
-      own_values = at::stack(own_.v, 1);
-    }
-    std::vector<Tensor> parts;
-    int64_t context = 0;  // first context row of the request
+    const Own later = later_entries(q);
+    std::vector<Tensor> parts, node_parts;  // the order of the columns: paths, then nodes
+    int64_t context = 0;                    // first context row of the request
     for (size_t i = 0; i < batch_.requests.size(); ++i) {
       const PackedRequest& r = batch_.requests[i];
-      const auto of_request = [&r](const Tensor& x) {
-        return x.defined() ? x.narrow(0, r.query0, r.queries) : x;
-      };
-      const int64_t before = r.rows - r.queries;
-      const auto behind_context = [&](const Tensor& context_rows, const Tensor& rows) {
-        if (before == 0) return of_request(rows);
-        return at::cat({context_rows.narrow(0, context, before), of_request(rows)}, 0);
-      };
-      parts.push_back(attend(heads_, of_request(q), behind_context(context_k_, k0_),
-                             behind_context(context_v_, v0_), t_.masks[i], of_request(own_scores),
-                             of_request(own_values)));
-      context += before;
+      const Shared rows = {rows_of(context_k_, context, k0_, r),
+                           rows_of(context_v_, context, v0_, r)};
+      parts.push_back(attend(heads_, q.narrow(0, r.query0, r.queries), rows, t_.masks[i],
+                             later.rows(r.query0, r.queries)));
+      if (r.nodes > 0) node_parts.push_back(node_attention(q, rows, i, later));
+      context += r.rows - r.queries;
     }
+    parts.insert(parts.end(), node_parts.begin(), node_parts.end());
     return at::cat(parts, 0);
+  }
+
+  // The later steps of each column, which that column alone sees: the test-time-training diagonal.
+  Own later_entries(const Tensor& q) const {
+    if (own_.k.empty()) return {};
+    return {own_products(q, at::stack(own_.k, 1)), at::stack(own_.v, 1)};
+  }
+
+  // Step-0 entries of one request's rows: context, then its supervised columns.
+  Tensor rows_of(const Tensor& above, int64_t context, const Tensor& step0,
+                 const PackedRequest& r) const {
+    const Tensor supervised = step0.narrow(0, r.query0, r.queries);
+    const int64_t before = r.rows - r.queries;
+    if (before == 0) return supervised;
+    return at::cat({above.narrow(0, context, before), supervised}, 0);
+  }
+
+  // The nodes of one request: the rows before their fork, the entries of their ancestors and their
+  // own, and what each has of the diagonal.
+  Tensor node_attention(const Tensor& q, const Shared& rows, size_t i, const Own& later) const {
+    const PackedRequest& r = batch_.requests[i];
+    const int64_t first = batch_.path_queries() + r.node0;
+    const Tensor node_q = q.narrow(0, first, r.nodes);
+    const Tensor mask = t_.ancestor_mask.narrow(0, r.node0, r.nodes);
+    Own own = {own_products(node_q, ancestor_k_.narrow(0, r.node0, r.nodes)) + mask,
+               ancestor_v_.narrow(0, r.node0, r.nodes)};
+    if (later.scores.defined()) {
+      const Own steps = later.rows(first, r.nodes);
+      own = {at::cat({own.scores, steps.scores}, -1), at::cat({own.values, steps.values}, 1)};
+    }
+    return attend(heads_, node_q, rows, t_.node_masks[i], own);
+  }
+
+  // [nodes, depth, kv, dim] of step-0 entries [queries, kv, dim].
+  Tensor of_ancestors(const Tensor& step0) const {
+    const Tensor nodes = step0.narrow(0, batch_.path_queries(), batch_.nodes);
+    return nodes.index_select(0, t_.ancestors.flatten())
+        .view({batch_.nodes, t_.ancestors.size(1), heads_.kv, heads_.dim});
   }
 
   const Eagle3& d_;
   const PackedBatch& batch_;
   const BatchTensors& t_;
   const Heads heads_;
-  Tensor context_k_, context_v_;  // [rows before the supervised ones, kv, dim]
-  Tensor k0_, v0_;                // step 0, [queries, kv, dim]
+  Tensor context_k_, context_v_;    // [rows before the supervised ones, kv, dim]
+  Tensor k0_, v0_;                  // step 0, [queries, kv, dim]
+  Tensor ancestor_k_, ancestor_v_;  // step 0, [nodes, depth, kv, dim]
   OwnEntries own_;
 };
 
@@ -180,6 +232,41 @@ Tensor longs(const int64_t* values, size_t count) {
   Tensor out = at::empty({static_cast<int64_t>(count)}, at::kLong);
   std::copy_n(values, count, out.data_ptr<int64_t>());
   return out;
+}
+
+// Who sees whom among the nodes and before their forks.
+void add_tree(const PackedBatch& batch, at::ScalarType dtype, BatchTensors& t) {
+  const double hidden = -std::numeric_limits<double>::infinity();
+  std::vector<std::vector<int64_t>> lines;  // of each node: itself, its parent, ...
+  size_t depth = 0;
+  for (int64_t node = 0; node < batch.nodes; ++node) {
+    std::vector<int64_t> line = {node};
+    const int64_t parent = batch.node_parent[static_cast<size_t>(node)];
+    if (parent >= 0) {
+      const auto& above = lines[static_cast<size_t>(parent)];
+      line.insert(line.end(), above.begin(), above.end());
+    }
+    depth = std::max(depth, line.size());
+    lines.push_back(std::move(line));
+  }
+  std::vector<int64_t> ancestors;
+  std::vector<float> mask;
+  for (int64_t node = 0; node < batch.nodes; ++node) {
+    const auto& line = lines[static_cast<size_t>(node)];
+    for (size_t j = 0; j < depth; ++j) {
+      ancestors.push_back(j < line.size() ? line[j] : node);
+      mask.push_back(j < line.size() ? 0.0f : static_cast<float>(hidden));
+    }
+  }
+  const auto width = static_cast<int64_t>(depth);
+  t.ancestors = longs(ancestors.data(), ancestors.size()).view({batch.nodes, width});
+  t.ancestor_mask = floats(mask, {batch.nodes, 1, 1, width}, dtype);
+  const Tensor prefix = longs(batch.node_prefix.data(), batch.node_prefix.size());
+  for (const PackedRequest& r : batch.requests) {
+    const Tensor row = at::arange(r.rows, at::kLong).unsqueeze(0);
+    const Tensor end = prefix.narrow(0, r.node0, r.nodes).unsqueeze(1);
+    t.node_masks.push_back(at::zeros({r.nodes, r.rows}, dtype).masked_fill_(row >= end, hidden));
+  }
 }
 
 }  // namespace
@@ -222,7 +309,7 @@ DraftWeights eagle3_to(const Eagle3& draft, std::vector<int64_t> d2t) {
 
 BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::ScalarType dtype) {
   BatchTensors t;
-  t.taps = floats(batch.taps, {batch.rows, 3 * batch.hidden}, dtype);
+  t.taps = floats(batch.taps, {batch.rows + batch.nodes, 3 * batch.hidden}, dtype);
   t.embeds =
       unit_rms(floats(batch.embeds, {batch.embeds_count, batch.hidden}, dtype), shape.rms_eps);
   const Tensor row_embed = longs(batch.row_embed.data(), batch.row_embed.size());
@@ -230,7 +317,7 @@ BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::S
   const auto queries = static_cast<size_t>(batch.queries);
   for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k)
     t.query_embed.push_back(longs(batch.query_embed.data() + k * queries, queries));
-  const Tensor position = floats(batch.position, {batch.rows}, at::kDouble);
+  const Tensor position = floats(batch.position, {batch.rows + batch.nodes}, at::kDouble);
   t.query_position = position.index_select(0, t.query_row);
   std::vector<int64_t> context;
   for (const PackedRequest& r : batch.requests)
@@ -245,6 +332,7 @@ BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::S
     t.masks.push_back(at::zeros({r.queries, r.rows}, dtype)
                           .masked_fill_(row > last, -std::numeric_limits<double>::infinity()));
   }
+  if (batch.nodes > 0) add_tree(batch, dtype, t);
   return t;
 }
 

@@ -45,7 +45,7 @@ std::array<std::vector<float>*, kTensorCount> draft_arrays(DraftWeights& weights
 
 // A packed batch as tensors of the draft's type.
 struct BatchTensors {
-  at::Tensor taps;    // [rows, 3D]
+  at::Tensor taps;    // [rows + nodes, 3D]
   at::Tensor embeds;  // [embeds, D] scaled to unit RMS (the norm before its weight)
   at::Tensor query_row, query_position;  // [queries]; positions float64
   std::vector<at::Tensor> query_embed;   // per step [queries]
@@ -53,12 +53,18 @@ struct BatchTensors {
   at::Tensor context_row, context_embed, context_position;  // [rows - queries]
   std::vector<at::Tensor>
       masks;  // per request [queries, rows] 0 or -inf: causal over step-0 entries
+  // Branch nodes: per request the mask over its rows, and of all nodes the few entries that each
+  // sees among them. Undefined where there are none.
+  std::vector<at::Tensor> node_masks;  // [nodes, rows] 0 or -inf: the rows before the fork
+  at::Tensor ancestors;      // [nodes, depth] the node, its parent, ...; padded with itself
+  at::Tensor ancestor_mask;  // [nodes, 1, 1, depth] 0 or -inf: padding
 };
 BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::ScalarType dtype);
 
 // Per step k the state before the head, output_norm applied: [queries, D]. A column that ran out of
 // tokens at step k still has a row; no label points at it. Cost: step-0 K/V for all rows,
-// everything else for supervised columns only.
+// everything else for supervised columns only. Attention takes path columns x rows of the request,
+// nodes x (rows of the request + depth of the tree), and each column's own later steps.
 std::vector<at::Tensor> eagle3_forward(const Eagle3& draft, const PackedBatch& batch,
                                        const BatchTensors& tensors, int steps);
 

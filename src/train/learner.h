@@ -25,12 +25,25 @@ class TargetRows {
   virtual Status head_rows(std::span<const int64_t> ids, float* out) const = 0;
 };
 
-enum class ObjectiveKind { kForwardKl };
+// What the rows of the accepted path are pulled towards: formulas and sources in objective.h.
+enum class ObjectiveKind {
+  kForwardKl,
+  kReverseKl,
+  kCrossEntropy,
+  kAcceptLen,
+  kAcceptLenGreedy,
+  kOverlapNla,
+  kOverlapBlend
+};
 
 struct LearnOptions {
   int steps = 3;            // K: test-time training steps
   float step_decay = 0.8f;  // step k weighs step_decay^k
   ObjectiveKind objective = ObjectiveKind::kForwardKl;
+  bool reach_weights = false;       // step k also weighs by the chance that serving gets there
+  float discard_lambda = 0.0f;      // weight of the refused branches' KL; 0: they are not packed
+  int discard_top_k = 0;            // most probable tokens of a branch row's law that count; 0: all
+  int64_t branch_versions_max = 8;  // branches of drafts so far behind the newest still count
   float lr_fc = 1e-3f;
   float lr_layer = 1e-3f;  // attention, MLP, norms
   float lr_head = 1e-3f;
@@ -44,10 +57,11 @@ struct LearnOptions {
 };
 
 struct LearnResult {
-  double loss = 0;  // mean over the rows that count; 0 when none does
-  int rows = 0;     // rows that count, all steps together
-  int columns = 0;  // supervised columns: rows of step 0
+  double loss = 0;  // mean over the rows that count, branches by lambda; 0 when none does
+  int rows = 0;     // rows of accepted paths that count, all steps together
+  int columns = 0;  // supervised columns: rows of step 0, branch nodes among them
   double seconds = 0;
+  int branch_rows = 0;  // rows of branches that count
 };
 
 using RecordRefs = std::span<const TraceRecord* const>;

@@ -1,92 +1,248 @@
 #include "train/objective.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 namespace aurora {
 namespace {
 
-constexpr int64_t kChunkRows = 128;  // 128 x 8192 fp32 = 4 MiB
+using at::Tensor;
 
-// Forward KL(p || q) up to the entropy of p, which has no gradient: -sum_v p(v) log q(v) over the
-// draft vocabulary. p keeps its true mass m <= 1: d/dlogits = m q - p, so a row whose mass lies
-// outside pulls less.
+constexpr double kGreedyTemperature = 0.5;
+constexpr double kBlendRate = 3.0;
+constexpr double kOverlapMin = 1e-30;  // q may be 0 in fp32 wherever p is not
+constexpr double kRestMin = 1e-6;      // a named law may sum to 1
+
+double weighted_sum(const Tensor& loss, const Tensor& weights) {
+  return (loss * weights).sum().item<double>();
+}
+
+// Turns logits into q and returns log q of the ids that the law names.
+Tensor to_probs(Tensor& logits, const Tensor& ids) {
+  const Tensor log_normaliser = logits.logsumexp(-1, /*keepdim=*/true);
+  const Tensor log_q = logits.gather(-1, ids) - log_normaliser;
+  logits.sub_(log_normaliser).exp_();
+  return log_q;
+}
+
+// All gradients but the reverse KL's are of this form: everywhere * q, and `named` at the ids.
+// Padded ids are 0: their entry of `named` has to be 0.
+void set_grad(Tensor& q, const Tensor& everywhere, const Tensor& ids, const Tensor& named) {
+  q.mul_(everywhere);
+  q.scatter_add_(-1, ids, named);
+}
+
 class ForwardKl final : public Objective {
  public:
-  double loss_and_grad(at::Tensor& logits, const LawBatch& law) const override {
-    const at::Tensor log_normaliser = logits.logsumexp(-1, /*keepdim=*/true);
-    const at::Tensor mass = law.probs.sum(-1, /*keepdim=*/true);
-    const at::Tensor log_q = logits.gather(-1, law.ids) - log_normaliser;
-    const double loss = -((law.probs * log_q).sum(-1) * law.weights).sum().item<double>();
-    const at::Tensor weights = law.weights.unsqueeze(-1);
-    logits.sub_(log_normaliser).exp_().mul_(mass * weights);
-    logits.scatter_add_(-1, law.ids, law.probs * -weights);
-    return loss;
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    const Tensor weights = law.weights.unsqueeze(-1);
+    const Tensor mass = law.probs.sum(-1, /*keepdim=*/true);
+    const Tensor log_q = to_probs(logits, law.ids);
+    set_grad(logits, mass * weights, law.ids, law.probs * -weights);
+    return -weighted_sum((law.probs * log_q).sum(-1), law.weights);
   }
 };
 
-}  // namespace
+class ReverseKl final : public Objective {
+ public:
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    const Tensor is_named = law.probs > 0;
+    const Tensor mass = law.probs.sum(-1, /*keepdim=*/true);
+    const Tensor rest = law.rest.unsqueeze(-1).clamp_min(kRestMin);
+    const Tensor others = (logits.size(-1) - is_named.sum(-1, /*keepdim=*/true)).clamp_min(1);
+    const Tensor log_other = (rest / others).log();
+    // log q - log p' of every token: first as if p named none, then put right where it does.
+    Tensor ratio = logits - logits.logsumexp(-1, /*keepdim=*/true);
+    const Tensor q = ratio.exp();
+    ratio.sub_(log_other).add_((mass + rest).log());
+    const Tensor log_p = at::where(is_named, law.probs, at::ones_like(law.probs)).log();
+    ratio.scatter_add_(-1, law.ids, (log_other - log_p) * is_named);
+    const Tensor kl = (q * ratio).sum(-1, /*keepdim=*/true);
+    const Tensor weights = law.weights.unsqueeze(-1) * mass;
+    logits.copy_(ratio.sub_(kl).mul_(q).mul_(weights));
+    return (kl * weights).sum().item<double>();
+  }
+};
 
-std::unique_ptr<Objective> make_objective(ObjectiveKind kind) {
+class CrossEntropy final : public Objective {
+ public:
+  RowNeeds needs() const override { return {.served = true}; }
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    const Tensor served = law.served.unsqueeze(-1);
+    const Tensor weights = law.weights.unsqueeze(-1);
+    const Tensor log_q = to_probs(logits, served);
+    set_grad(logits, weights, served, -weights);
+    return -weighted_sum(log_q.squeeze(-1), law.weights);
+  }
+};
+
+class OverlapNla final : public Objective {
+ public:
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    const Tensor q = to_probs(logits, law.ids).exp();
+    const Tensor overlap = at::minimum(q, law.probs).sum(-1).clamp_min(kOverlapMin);
+    // d(overlap)/d(logit v) = q_v (s_v - sum s q), s = 1 where q < p.
+    const Tensor below = q * (q < law.probs);
+    const Tensor slope = (law.weights / overlap).unsqueeze(-1);
+    set_grad(logits, below.sum(-1, /*keepdim=*/true) * slope, law.ids, -below * slope);
+    return -weighted_sum(overlap.log(), law.weights);
+  }
+};
+
+class OverlapBlend final : public Objective {
+ public:
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    const Tensor log_q = to_probs(logits, law.ids);
+    const Tensor q = log_q.exp();
+    const Tensor overlap = at::minimum(q, law.probs).sum(-1);
+    const Tensor below = q * (q < law.probs);
+    const Tensor kl_share = (overlap * -kBlendRate).exp();
+    const Tensor kl_weight = (law.weights * kl_share).unsqueeze(-1);
+    const Tensor tv_weight = (law.weights * (1 - kl_share)).unsqueeze(-1);
+    const Tensor mass = law.probs.sum(-1, /*keepdim=*/true);
+    set_grad(logits, kl_weight * mass + tv_weight * below.sum(-1, /*keepdim=*/true), law.ids,
+             -(kl_weight * law.probs + tv_weight * below));
+    const Tensor kl = -(law.probs * log_q).sum(-1);
+    return weighted_sum(kl_share * kl + (1 - kl_share) * (1 - overlap), law.weights);
+  }
+};
+
+// Per-row numbers on the host, where columns are walked.
+std::vector<double> to_host(const Tensor& rows) {
+  const Tensor values = rows.to(at::kDouble).contiguous();
+  const auto* begin = values.data_ptr<double>();
+  return {begin, begin + values.numel()};
+}
+
+Tensor to_rows(const std::vector<double>& values, at::ScalarType dtype) {
+  return at::tensor(values, at::kDouble).to(dtype);
+}
+
+// [begin, end) of each column's rows.
+template <typename F>
+void for_each_column(const Tensor& column, F&& f) {
+  const auto* of_row = column.data_ptr<int64_t>();
+  const auto rows = static_cast<size_t>(column.size(0));
+  for (size_t begin = 0, end = 0; begin < rows; begin = end) {
+    while (end < rows && of_row[end] == of_row[begin]) ++end;
+    f(begin, end);
+  }
+}
+
+class AcceptLen final : public Objective {
+ public:
+  explicit AcceptLen(double temperature) : temperature_(temperature) {}
+  RowNeeds needs() const override { return {.by_column = true, .own_weights = true}; }
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    if (temperature_ != 1) logits.div_(temperature_);
+    const Tensor hit = to_probs(logits, law.ids).exp() * law.probs;
+    const Tensor alpha = hit.sum(-1);
+    const Chain chain = walk(to_host(alpha), to_host(law.weights), law.column);
+    const Tensor slope = to_rows(chain.slope, logits.scalar_type()) / temperature_;
+    set_grad(logits, -(slope * alpha).unsqueeze(-1), law.ids, hit * slope.unsqueeze(-1));
+    return chain.loss;
+  }
+
+ private:
+  struct Chain {
+    double loss = 0;
+    std::vector<double> slope;  // d(loss)/d(alpha)
+  };
+
+  // loss = sum_k w_k (1 - prod_{j<=k} alpha_j). Its slope at j is -(prod_{i<j} alpha_i) behind_j
+  // with behind_j = w_j + alpha_{j+1} behind_{j+1}: no division, an alpha may be 0.
+  static Chain walk(const std::vector<double>& alpha, const std::vector<double>& weights,
+                    const Tensor& column) {
+    Chain chain;
+    chain.slope.resize(alpha.size());
+    for_each_column(column, [&](size_t begin, size_t end) {
+      double behind = 0;
+      for (size_t j = end; j-- > begin;) {
+        behind = weights[j] + (j + 1 < end ? alpha[j + 1] * behind : 0);
+        chain.slope[j] = -behind;
+      }
+      double reached = 1;
+      for (size_t j = begin; j < end; ++j) {
+        chain.slope[j] *= reached;
+        reached *= alpha[j];
+        chain.loss += weights[j] * (1 - reached);
+      }
+    });
+    return chain;
+  }
+
+  const double temperature_;
+};
+
+class ReachWeighted final : public Objective {
+ public:
+  explicit ReachWeighted(std::unique_ptr<Objective> inner) : inner_(std::move(inner)) {}
+  RowNeeds needs() const override {
+    RowNeeds needs = inner_->needs();
+    needs.by_column = true;
+    return needs;
+  }
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    const Tensor best = logits.argmax(-1, /*keepdim=*/true);
+    const std::vector<double> taken = to_host((law.probs * (law.ids == best)).sum(-1));
+    std::vector<double> weights = to_host(law.weights);
+    for_each_column(law.column, [&](size_t begin, size_t end) {
+      double reached = 1;
+      for (size_t j = begin; j < end; ++j) {
+        weights[j] *= reached;
+        reached *= taken[j];
+      }
+    });
+    LawBatch weighted = law;
+    weighted.weights = to_rows(weights, law.weights.scalar_type());
+    return inner_->loss_and_grad(logits, weighted);
+  }
+
+ private:
+  const std::unique_ptr<Objective> inner_;
+};
+
+class TopKForwardKl final : public Objective {
+ public:
+  explicit TopKForwardKl(int top_k) : top_k_(top_k) {}
+  double loss_and_grad(Tensor& logits, const LawBatch& law) const override {
+    LawBatch top = law;
+    const int64_t k = std::min<int64_t>(top_k_, law.ids.size(-1));
+    top.ids = law.ids.narrow(-1, 0, k);
+    top.probs = law.probs.narrow(-1, 0, k);
+    return ForwardKl().loss_and_grad(logits, top);
+  }
+
+ private:
+  const int top_k_;
+};
+
+std::unique_ptr<Objective> make_plain(ObjectiveKind kind) {
   switch (kind) {
     case ObjectiveKind::kForwardKl: return std::make_unique<ForwardKl>();
+    case ObjectiveKind::kReverseKl: return std::make_unique<ReverseKl>();
+    case ObjectiveKind::kCrossEntropy: return std::make_unique<CrossEntropy>();
+    case ObjectiveKind::kAcceptLen: return std::make_unique<AcceptLen>(1.0);
+    case ObjectiveKind::kAcceptLenGreedy: return std::make_unique<AcceptLen>(kGreedyTemperature);
+    case ObjectiveKind::kOverlapNla: return std::make_unique<OverlapNla>();
+    case ObjectiveKind::kOverlapBlend: return std::make_unique<OverlapBlend>();
   }
   return nullptr;
 }
 
-CountingRows counting_rows(const PackedBatch& batch, double step_decay, at::ScalarType dtype) {
-  std::vector<int64_t> index, law_row;
-  std::vector<double> weight;
-  const auto queries = static_cast<size_t>(batch.queries);
-  for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k) {
-    const double step_weight = std::pow(step_decay, static_cast<double>(k));
-    for (size_t q = 0; q < queries; ++q) {
-      const int64_t law = batch.query_law[k * queries + q];
-      if (law < 0 || batch.law_mass[static_cast<size_t>(law)] <= 0) continue;
-      index.push_back(static_cast<int64_t>(k * queries + q));
-      law_row.push_back(law);
-      weight.push_back(step_weight);
-    }
-  }
-  CountingRows counting;
-  counting.rows = static_cast<int>(index.size());
-  if (index.empty()) return counting;
-  const at::Tensor rows = at::tensor(law_row, at::kLong);
-  const at::Tensor ids = at::tensor(batch.law_ids, at::kInt).view({batch.laws, batch.law_k});
-  const at::Tensor probs = at::tensor(batch.law_probs, at::kFloat).view({batch.laws, batch.law_k});
-  counting.index = at::tensor(index, at::kLong);
-  counting.law.ids = ids.index_select(0, rows).clamp_min(0).to(at::kLong);
-  counting.law.probs = probs.index_select(0, rows).to(dtype);
-  counting.law.weights =
-      (at::tensor(weight, at::kDouble) / static_cast<double>(counting.rows)).to(dtype);
-  return counting;
+}  // namespace
+
+std::unique_ptr<Objective> make_objective(ObjectiveKind kind, bool reach_weights) {
+  std::unique_ptr<Objective> plain = make_plain(kind);
+  if (!reach_weights || plain->needs().own_weights) return plain;
+  return std::make_unique<ReachWeighted>(std::move(plain));
 }
 
-HeadLoss head_loss(const Objective& objective, const at::Tensor& states, const at::Tensor& head,
-                   const LawBatch& law) {
-  const at::NoGradGuard no_grad;
-  HeadLoss result;
-  const int64_t rows = states.size(0);
-  result.grad_states = at::empty_like(states);
-  result.grad_head = at::zeros_like(head);
-  at::Tensor logits = at::empty({std::min(rows, kChunkRows), head.size(0)}, states.options());
-  for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
-    const int64_t count = std::min(kChunkRows, rows - begin);
-    const at::Tensor chunk_states = states.narrow(0, begin, count);
-    at::Tensor chunk = logits.narrow(0, 0, count);
-    at::mm_out(chunk, chunk_states, head.t());
-    const LawBatch chunk_law = {law.ids.narrow(0, begin, count), law.probs.narrow(0, begin, count),
-                                law.weights.narrow(0, begin, count)};
-    result.loss += objective.loss_and_grad(chunk, chunk_law);
-    at::Tensor grad_chunk = result.grad_states.narrow(0, begin, count);
-    at::mm_out(grad_chunk, chunk, head);
-    result.grad_head.addmm_(chunk.t(), chunk_states);
-  }
-  return result;
+std::unique_ptr<Objective> make_discard_objective(int top_k) {
+  if (top_k <= 0) return std::make_unique<ForwardKl>();
+  return std::make_unique<TopKForwardKl>(top_k);
 }
 
 }  // namespace aurora

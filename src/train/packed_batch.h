@@ -1,13 +1,16 @@
 // Several requests packed without padding, as plain arrays, for one forward of the draft. Alignment
 // (docs/architecture.md): row t holds tap a_t; the draft's column t embeds x_{t+1+k} at step k and
-// predicts x_{t+2+k}, whose law is p_{t+1+k}.
+// predicts x_{t+2+k}, whose law is p_{t+1+k}. Branches (branches.h) are further columns behind
+// those of all accepted paths: a node sees the rows before its fork, its ancestors and itself.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
 #include "base/status.h"
+#include "train/branches.h"
 #include "train/learner.h"
 
 namespace aurora {
@@ -19,6 +22,8 @@ struct PackedRequest {
   int query0 = 0;     // first of its supervised columns
   int queries = 0;    // C - 1, the last `queries` of its rows
   int position0 = 0;  // start: RoPE position of its first row
+  int node0 = 0;      // first of its branch nodes
+  int nodes = 0;
 };
 
 struct PackedBatch {
@@ -26,29 +31,43 @@ struct PackedBatch {
   int steps = 0;
   int law_k = 0;
   std::vector<PackedRequest> requests;
-  int rows = 0, embeds_count = 0, queries = 0, laws = 0;
-  std::vector<float> taps;         // [rows, 3D]
+  int rows = 0, embeds_count = 0, laws = 0;
+  int queries = 0;  // supervised columns: of all accepted paths, and behind them ...
+  int nodes = 0;    // ... so many branch nodes
+  int path_queries() const { return queries - nodes; }
+  std::vector<float> taps;         // [rows + nodes, 3D] of a node: its parent's, a_t at the fork
   std::vector<float> embeds;       // [embeds_count, D] token embeddings
   std::vector<int64_t> row_embed;  // [rows] embedding of step 0
-  std::vector<int64_t> query_row;  // [queries]
+  std::vector<int64_t> query_row;  // [queries] into taps and position
   std::vector<int64_t>
       query_embed;  // [steps, queries]; clamped where nothing is left (such rows do not count)
-  std::vector<float> position;     // [rows]
+  std::vector<float> position;     // [rows + nodes]
   std::vector<int64_t> query_law;  // [steps, queries] row of the law tables below, -1: past the end
-  std::vector<int32_t> law_ids;    // [laws, law_k] index in the DRAFT vocabulary, -1: outside
-  std::vector<float> law_probs;    // [laws, law_k] p under the full softmax, 0 where outside
-  std::vector<float> law_mass;     // [laws] their sum: a row of mass 0 does not count
-  std::vector<int32_t> served;     // [laws] draft index of the served token, -1: outside
+  std::vector<int64_t> node_parent;  // [nodes] an earlier node, -1: forks off the path
+  std::vector<int64_t> node_prefix;  // [nodes] leading rows of its request that it sees
+  std::vector<int32_t> law_ids;      // [laws, law_k] index in the DRAFT vocabulary, -1: outside
+  std::vector<float> law_probs;      // [laws, law_k] p under the full softmax, 0 where outside
+  std::vector<float> law_mass;       // [laws] their sum: a row of mass 0 does not count
+  std::vector<float> law_rest;       // [laws] what the record's top k leave to all other tokens
+  std::vector<int32_t> served;       // [laws] draft index of the served token, -1: outside, or none
 };
 
 // Target id -> draft index.
 using DraftIndex = std::unordered_map<int64_t, int32_t>;
 DraftIndex index_vocab(const std::vector<int64_t>& d2t);
 
+struct PackOptions {
+  int steps = 1;
+  int context_rows_max = 1024;  // rows kept before the first supervised one
+  // The branches of a record: any trees over its refused rows. Unset: none. At step k > 0 a node's
+  // column follows the first child; its other children are learnt from their own columns.
+  std::function<BranchList(const TraceRecord&)> branches = nullptr;
+};
+
 // Records of fewer than two served tokens give no column and are left out. invalid: another hidden
 // size.
 Result<PackedBatch> pack(RecordRefs records, const DraftIndex& vocab, const TargetRows& rows,
-                         int steps, int context_rows_max);
+                         const PackOptions& options);
 
 float half_to_float(uint16_t bits);
 

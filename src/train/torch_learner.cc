@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 #include "train/eagle3.h"
-#include "train/objective.h"
+#include "train/head_loss.h"
 #include "train/optimizer.h"
 
 // OpenBLAS has its own thread pool, which LibTorch's setting does not reach. Weak: another BLAS may
@@ -91,7 +91,8 @@ Result<std::vector<Leads>> score(const Eagle3& draft, const DraftIndex& vocab,
       out.emplace_back();
       continue;
     }
-    auto batch = pack({&record, 1}, vocab, rows, depth, options.context_rows_max);
+    auto batch = pack({&record, 1}, vocab, rows,
+                      {.steps = depth, .context_rows_max = options.context_rows_max});
     if (!batch) return batch.status();
     out.push_back(std::move(count_leads(draft, *batch, depth)[0]));
   }
@@ -123,7 +124,10 @@ class TorchScorer final : public Scorer {
 class TorchLearner final : public Learner {
  public:
   TorchLearner(const DraftWeights& start, const TargetRows& rows, const LearnOptions& options)
-      : rows_(rows), options_(options), objective_(make_objective(options.objective)) {
+      : rows_(rows),
+        options_(options),
+        objective_(make_objective(options.objective, options.reach_weights)),
+        discard_(make_discard_objective(options.discard_top_k)) {
     set_threads(options.threads);
     draft_ = eagle3_from(start, at::kFloat);
     draft_.bf16 = options.bf16;
@@ -155,34 +159,62 @@ class TorchLearner final : public Learner {
 
  private:
   Result<LearnResult> learn_or_throw(RecordRefs records);
+  PackOptions pack_options(RecordRefs records);
+  std::vector<LossTerm> loss_terms(const PackedBatch& batch) const;
   void update(std::array<Tensor, kTensorCount>& grads);
 
   const TargetRows& rows_;
   const LearnOptions options_;
-  const std::unique_ptr<Objective> objective_;
+  const std::unique_ptr<Objective> objective_, discard_;
   Eagle3 draft_;
   std::vector<int64_t> d2t_;
   DraftIndex vocab_;
   std::array<Tensor, kTensorCount> m_, v_;
   int64_t updates_ = 0;
+  int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
+
+PackOptions TorchLearner::pack_options(RecordRefs records) {
+  PackOptions pack;
+  pack.steps = options_.steps;
+  pack.context_rows_max = options_.context_rows_max;
+  newest_version_ = std::max(newest_version_, newest_draft_version(records));
+  if (options_.discard_lambda > 0) {
+    const int64_t version_min = newest_version_ - options_.branch_versions_max;
+    pack.branches = [version_min](const TraceRecord& r) { return branch_nodes(r, version_min); };
+  }
+  return pack;
+}
+
+std::vector<LossTerm> TorchLearner::loss_terms(const PackedBatch& batch) const {
+  RowOptions rows;
+  rows.step_decay = options_.step_decay;
+  std::vector<LossTerm> terms;
+  terms.push_back({*objective_, counting_rows(batch, rows, objective_->needs(), at::kFloat)});
+  rows.branches = true;
+  rows.scale = options_.discard_lambda;
+  terms.push_back({*discard_, counting_rows(batch, rows, discard_->needs(), at::kFloat)});
+  return terms;
+}
 
 Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
   const auto begin = std::chrono::steady_clock::now();
   if (Status s = check_records(records, draft_.shape); !s) return s;
-  auto batch = pack(records, vocab_, rows_, options_.steps, options_.context_rows_max);
+  auto batch = pack(records, vocab_, rows_, pack_options(records));
   if (!batch) return batch.status();
   LearnResult result;
   result.columns = batch->queries;
   if (batch->queries == 0) return result;
-  const CountingRows counting = counting_rows(*batch, options_.step_decay, at::kFloat);
-  result.rows = counting.rows;
-  if (counting.rows == 0) return result;  // all masked: zero, not NaN
+  const std::vector<LossTerm> terms = loss_terms(*batch);
+  result.rows = terms[0].rows.rows;
+  result.branch_rows = terms[1].rows.rows;
+  const Tensor index = rows_of_terms(terms);
+  if (!index.defined()) return result;  // all masked: zero, not NaN
 
   const BatchTensors tensors = to_tensors(*batch, draft_.shape, at::kFloat);
-  const Tensor states = at::cat(eagle3_forward(draft_, *batch, tensors, options_.steps), 0)
-                            .index_select(0, counting.index);
-  HeadLoss head = head_loss(*objective_, states.detach(), draft_[kOutput], counting.law);
+  const Tensor states =
+      at::cat(eagle3_forward(draft_, *batch, tensors, options_.steps), 0).index_select(0, index);
+  HeadLoss head = head_loss(terms, states.detach(), draft_[kOutput]);
   if (!std::isfinite(head.loss)) return Status::internal("loss is not finite");
   torch::autograd::backward({states}, {head.grad_states});
 

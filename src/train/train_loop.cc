@@ -142,7 +142,7 @@ Status TrainLoop::train() {
     return ++failures_ < kFailuresMax ? Status::ok() : result.status();
   }
   failures_ = 0;
-  if (result->rows == 0) return Status::ok();
+  if (result->rows + result->branch_rows == 0) return Status::ok();
   figures_.loss = running_mean(figures_.loss, result->loss, figures_.steps);
   if (figures_.steps <= 20) loss_first_ = figures_.loss;
   if (result->seconds > 0)

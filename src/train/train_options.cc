@@ -105,8 +105,70 @@ Flag rate_flag() {
           [](const TrainOptions& o) { return show_number(o.learn.lr_layer); }};
 }
 
-const std::vector<Flag>& flags() {
-  static const std::vector<Flag> table = {
+struct ObjectiveName {
+  const char* name;
+  ObjectiveKind kind;
+};
+
+constexpr ObjectiveName kObjectives[] = {
+    {"forward-kl", ObjectiveKind::kForwardKl},
+    {"reverse-kl", ObjectiveKind::kReverseKl},
+    {"cross-entropy", ObjectiveKind::kCrossEntropy},
+    {"accept-len", ObjectiveKind::kAcceptLen},
+    {"accept-len-greedy", ObjectiveKind::kAcceptLenGreedy},
+    {"overlap-nla", ObjectiveKind::kOverlapNla},
+    {"overlap-blend", ObjectiveKind::kOverlapBlend},
+};
+
+Flag objective_flag() {
+  static const std::string names = [] {
+    std::string all;
+    for (const ObjectiveName& o : kObjectives)
+      all += (all.empty() ? "" : "|") + std::string(o.name);
+    return all;
+  }();
+  return {"--objective", names.c_str(), "loss of the rows of accepted text",
+          [](TrainOptions& o, const std::string& v) {
+            for (const ObjectiveName& known : kObjectives) {
+              if (v != known.name) continue;
+              o.learn.objective = known.kind;
+              return true;
+            }
+            return false;
+          },
+          [](const TrainOptions& o) {
+            for (const ObjectiveName& known : kObjectives)
+              if (o.learn.objective == known.kind) return std::string(known.name);
+            return std::string();
+          }};
+}
+
+Flag step_weights_flag() {
+  return {"--step-weights", "decay|reach",
+          "decay: step k weighs 0.8^k; reach: and by the chance that serving gets to it",
+          [](TrainOptions& o, const std::string& v) {
+            o.learn.reach_weights = v == "reach";
+            return v == "reach" || v == "decay";
+          },
+          [](const TrainOptions& o) { return o.learn.reach_weights ? "reach" : "decay"; }};
+}
+
+std::vector<Flag> loss_flags() {
+  return {
+      objective_flag(),
+      step_weights_flag(),
+      number("--discard-lambda", "weight of the refused tokens' KL; 0: they are not learnt from",
+             AURORA_AT(learn.discard_lambda), 0.0f, 100.0f),
+      number("--discard-top-k", "most probable tokens of a refused row's law that count; 0: all",
+             AURORA_AT(learn.discard_top_k), 0, 1024),
+      number("--branch-versions-max",
+             "refused tokens of drafts so many versions behind the newest still count",
+             AURORA_AT(learn.branch_versions_max), int64_t{0}, int64_t{1} << 40),
+  };
+}
+
+std::vector<Flag> loop_flags() {
+  return {
       text("-m", "FILE", "the target model (GGUF)", AURORA_AT(model)),
       text("--state", "DIR", "holds traces/, drafts/, trainer.ckpt, trainer.json",
            AURORA_AT(state)),
@@ -152,6 +214,15 @@ const std::vector<Flag>& flags() {
       {"--help", "", "this text", [](TrainOptions& o, const std::string&) { return o.help = true; },
        [](const TrainOptions&) { return ""; }},
   };
+}
+
+const std::vector<Flag>& flags() {
+  static const std::vector<Flag> table = [] {
+    std::vector<Flag> all = loop_flags();
+    const std::vector<Flag> of_loss = loss_flags();
+    all.insert(all.end() - 1, of_loss.begin(), of_loss.end());  // --help stays the last
+    return all;
+  }();
   return table;
 }
 

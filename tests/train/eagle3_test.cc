@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "train/objective.h"
+#include "train/head_loss.h"
 #include "train/toy_training.h"
 
 namespace aurora {
@@ -122,7 +122,7 @@ struct Packed {
 Packed pack_double(const std::vector<TraceRecord>& records, const DraftWeights& w, int steps) {
   std::vector<const TraceRecord*> refs;
   for (const TraceRecord& r : records) refs.push_back(&r);
-  auto batch = pack(refs, index_vocab(w.d2t), ToyRows(w.shape.hidden), steps, 1000);
+  auto batch = pack(refs, index_vocab(w.d2t), ToyRows(w.shape.hidden), {.steps = steps});
   EXPECT_TRUE(batch.is_ok());
   Packed out = {std::move(*batch), {}};
   out.tensors = to_tensors(out.batch, w.shape, at::kDouble);
@@ -157,11 +157,12 @@ TEST(Eagle3, ForwardIsThatOfPlainLoopsForEverySampleOfAPackedBatch) {
 }
 
 double loss_of(const Eagle3& draft, const Packed& packed, HeadLoss* out, at::Tensor* states_out) {
-  const CountingRows counting = counting_rows(packed.batch, 0.8, at::kDouble);
-  const at::Tensor states = at::cat(eagle3_forward(draft, packed.batch, packed.tensors, 3), 0)
-                                .index_select(0, counting.index);
   const auto objective = make_objective(ObjectiveKind::kForwardKl);
-  *out = head_loss(*objective, states.detach(), draft[kOutput], counting.law);
+  const LossTerm term = {*objective, counting_rows(packed.batch, {.step_decay = 0.8},
+                                                   objective->needs(), at::kDouble)};
+  const at::Tensor states = at::cat(eagle3_forward(draft, packed.batch, packed.tensors, 3), 0)
+                                .index_select(0, term.rows.index);
+  *out = head_loss({&term, 1}, states.detach(), draft[kOutput]);
   *states_out = states;
   return out->loss;
 }
@@ -198,20 +199,6 @@ TEST(Eagle3, GradientIsThatOfFiniteDifferences) {
           << "tensor " << i << " entry " << at_index;
     }
   }
-}
-
-// By hand: q = softmax(log 2, 0, 0) = (1/2, 1/4, 1/4), p = (0, 0.6, 0.2) of mass 0.8, weight 1/2.
-TEST(ForwardKl, ValueAndGradientByHand) {
-  at::Tensor logits = at::tensor({std::log(2.0), 0.0, 0.0}, at::kDouble).view({1, 3});
-  LawBatch law;
-  law.ids = at::tensor({1, 2}, at::kLong).view({1, 2});
-  law.probs = at::tensor({0.6, 0.2}, at::kDouble).view({1, 2});
-  law.weights = at::tensor({0.5}, at::kDouble);
-  const double loss = make_objective(ObjectiveKind::kForwardKl)->loss_and_grad(logits, law);
-  EXPECT_NEAR(loss, 0.5 * 0.8 * std::log(4.0), 1e-12);
-  EXPECT_NEAR(logits[0][0].item<double>(), 0.5 * 0.8 * 0.5, 1e-12);
-  EXPECT_NEAR(logits[0][1].item<double>(), 0.5 * (0.8 * 0.25 - 0.6), 1e-12);
-  EXPECT_NEAR(logits[0][2].item<double>(), 0.5 * (0.8 * 0.25 - 0.2), 1e-12);
 }
 
 }  // namespace

@@ -12,11 +12,10 @@ struct Fixture {
   std::vector<const TraceRecord*> refs;
   std::unique_ptr<Learner> learner;
 
-  explicit Fixture(std::vector<int64_t> vocab = first_ids(kToyVocab)) {
+  explicit Fixture(std::vector<int64_t> vocab = first_ids(kToyVocab), LearnOptions options = {}) {
     for (uint64_t i = 0; i < 6; ++i)
       records.push_back(toy_record({.id = i + 1, .served_tokens = 12}));
     for (const TraceRecord& r : records) refs.push_back(&r);
-    LearnOptions options;
     options.steps = 3;
     options.lr_fc = options.lr_head = options.lr_layer = 0.01f;
     learner = std::move(*make_learner(toy_draft(toy_shape(), std::move(vocab), 1), rows, options));
@@ -114,6 +113,98 @@ TEST(Learner, LoadRefusesAnotherShapeAndChangesNothing) {
   cut.resize(cut.size() - 5);
   EXPECT_FALSE(a.learner->load(cut).is_ok());
   EXPECT_EQ(before.wq, a.learner->snapshot().wq);
+}
+
+constexpr ObjectiveKind kKinds[] = {
+    ObjectiveKind::kForwardKl,    ObjectiveKind::kReverseKl,       ObjectiveKind::kCrossEntropy,
+    ObjectiveKind::kAcceptLen,    ObjectiveKind::kAcceptLenGreedy, ObjectiveKind::kOverlapNla,
+    ObjectiveKind::kOverlapBlend,
+};
+
+// Two refused tokens behind x_7 and one behind x_9, P = 5.
+void add_refused(Fixture& f, int64_t version = 1) {
+  for (TraceRecord& r : f.records) {
+    add_step(r, {.first = 7, .accepted = 1, .refused = {33, 34}, .draft_version = version});
+    add_step(r, {.first = 9, .accepted = 1, .refused = {35}, .draft_version = version});
+  }
+}
+
+TEST(Learner, RefusedTokensAreNotLearntByDefault) {
+  Fixture plain, refused;
+  add_refused(refused);
+  ASSERT_TRUE(plain.learner->learn(plain.refs).is_ok());
+  auto result = refused.learner->learn(refused.refs);
+  ASSERT_TRUE(result.is_ok());
+  EXPECT_EQ(result->branch_rows, 0);
+  EXPECT_EQ(plain.learner->snapshot().wq, refused.learner->snapshot().wq);
+  EXPECT_EQ(plain.learner->snapshot().output, refused.learner->snapshot().output);
+}
+
+TEST(Learner, RefusedTokensAreLearntByLambda) {
+  LearnOptions options;
+  options.discard_lambda = 1.0f;
+  Fixture f(first_ids(kToyVocab), options), plain;
+  add_refused(f);
+  double first = 0, last = 0;
+  for (int step = 0; step < 60; ++step) {
+    auto both = f.learner->learn(f.refs);
+    auto path = plain.learner->learn(plain.refs);
+    ASSERT_TRUE(both.is_ok() && path.is_ok()) << both.status().to_string();
+    EXPECT_EQ(both->rows, path->rows);
+    EXPECT_EQ(both->columns, 6 * (11 + 3));
+    EXPECT_EQ(both->branch_rows, 6 * (2 + 1 + 1));  // steps 0 and 1 of the chain of two, the single
+    (step == 0 ? first : last) = both->loss - path->loss;
+  }
+  EXPECT_GT(first, 1);
+  EXPECT_LT(last, 0.6 * first);
+}
+
+TEST(Learner, BranchesOfOldDraftsAreLeftOut) {
+  LearnOptions options;
+  options.discard_lambda = 1.0f;
+  options.branch_versions_max = 2;
+  Fixture f(first_ids(kToyVocab), options);
+  add_refused(f, 3);
+  EXPECT_EQ(f.learner->learn(f.refs)->branch_rows, 6 * 4);
+  f.records[0].steps[0].draft_version = f.records[0].steps[1].draft_version = 5;
+  EXPECT_EQ(f.learner->learn(f.refs)->branch_rows, 6 * 4);
+  f.records[0].steps[0].draft_version = 6;
+  EXPECT_EQ(f.learner->learn(f.refs)->branch_rows, 4);
+  EXPECT_EQ(f.learner->learn({f.refs.data() + 1, 5})->branch_rows, 0);  // it remembers the newest
+}
+
+TEST(Learner, AnAllMaskedBatchIsZeroForEveryObjective) {
+  for (ObjectiveKind kind : kKinds) {
+    LearnOptions options;
+    options.objective = kind;
+    options.discard_lambda = 1.0f;
+    options.reach_weights = true;
+    Fixture f({1000, 1001}, options);
+    add_refused(f);
+    const DraftWeights before = f.learner->snapshot();
+    auto result = f.learner->learn(f.refs);
+    ASSERT_TRUE(result.is_ok()) << result.status().to_string();
+    EXPECT_EQ(result->rows + result->branch_rows, 0);
+    EXPECT_EQ(result->loss, 0);
+    EXPECT_EQ(before.wq, f.learner->snapshot().wq);
+  }
+}
+
+// Not how well, only that each of them learns the language of the toys.
+TEST(Learner, EveryObjectiveLearns) {
+  for (ObjectiveKind kind : kKinds) {
+    LearnOptions options;
+    options.objective = kind;
+    Fixture f(first_ids(kToyVocab), options);
+    double first = 0, last = 0;
+    for (int step = 0; step < 120; ++step) {
+      auto result = f.learner->learn(f.refs);
+      ASSERT_TRUE(result.is_ok()) << result.status().to_string();
+      (step == 0 ? first : last) = result->loss;
+    }
+    EXPECT_LT(last, 0.9 * first) << static_cast<int>(kind);
+    EXPECT_GT(f.accept_len(*f.learner), 1.5) << static_cast<int>(kind);
+  }
 }
 
 TEST(Learner, ANewVocabularyKeepsSurvivingRows) {

@@ -22,7 +22,8 @@ TEST(PackedBatch, HalfToFloat) {
 TEST(PackedBatch, ColumnsOfOneRequest) {
   const TraceRecord r = toy_record({.prompt_tokens = 5, .served_tokens = 4});
   const TraceRecord* records[] = {&r};
-  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(), 3, 1000);
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(),
+                    {.steps = 3, .context_rows_max = 1000});
   ASSERT_TRUE(batch.is_ok());
   EXPECT_EQ(batch->rows, 7);          // columns 0 ... L-2
   EXPECT_EQ(batch->embeds_count, 8);  // x_1 ... x_8
@@ -43,7 +44,8 @@ TEST(PackedBatch, ColumnsOfOneRequest) {
 TEST(PackedBatch, LongPromptsKeepTheirPositions) {
   const TraceRecord r = toy_record({.prompt_tokens = 20, .served_tokens = 4});
   const TraceRecord* records[] = {&r};
-  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(), 1, 6);
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(),
+                    {.steps = 1, .context_rows_max = 6});
   ASSERT_TRUE(batch.is_ok());
   EXPECT_EQ(batch->rows, 6 + 3);
   EXPECT_EQ(batch->position.front(), 13);
@@ -54,7 +56,7 @@ TEST(PackedBatch, LongPromptsKeepTheirPositions) {
 TEST(PackedBatch, TokensOutsideTheVocabulary) {
   const TraceRecord r = toy_record({.served_tokens = 6});
   const TraceRecord* records[] = {&r};
-  auto batch = pack(records, index_vocab({1000}), ToyRows(), 2, 100);
+  auto batch = pack(records, index_vocab({1000}), ToyRows(), {.steps = 2, .context_rows_max = 100});
   ASSERT_TRUE(batch.is_ok());
   for (float mass : batch->law_mass) EXPECT_EQ(mass, 0);
   for (int32_t id : batch->served) EXPECT_EQ(id, -1);
@@ -64,12 +66,13 @@ TEST(PackedBatch, RequestsWithoutColumnsAreLeftOut) {
   const TraceRecord one = toy_record({.id = 1, .served_tokens = 1});
   const TraceRecord two = toy_record({.id = 2, .served_tokens = 2});
   const TraceRecord* records[] = {&one, &two, &one};
-  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(), 1, 100);
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(),
+                    {.steps = 1, .context_rows_max = 100});
   ASSERT_TRUE(batch.is_ok());
   EXPECT_EQ(batch->requests.size(), 1u);
   EXPECT_EQ(batch->queries, 1);
   const TraceRecord* none[] = {&one};
-  batch = pack(none, index_vocab({1}), ToyRows(), 1, 100);
+  batch = pack(none, index_vocab({1}), ToyRows(), {.steps = 1, .context_rows_max = 100});
   ASSERT_TRUE(batch.is_ok());
   EXPECT_EQ(batch->queries, 0);
 }

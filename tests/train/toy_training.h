@@ -124,4 +124,39 @@ inline TraceRecord toy_record(const ToyRecord& options) {
   return r;
 }
 
+// A verify step at `first` whose leading `accepted` tokens were served and whose `refused` ones
+// were not: their taps are of the token, their law gives the token's successor 0.8. Steps in rising
+// order.
+struct ToyStep {
+  int first = 0;
+  int accepted = 0;
+  std::vector<int32_t> refused = {};
+  int64_t draft_version = 1;
+};
+
+inline void add_step(TraceRecord& r, const ToyStep& toy) {
+  VerifyStep step;
+  step.first = toy.first;
+  step.draft_version = toy.draft_version;
+  step.accepted = static_cast<uint16_t>(toy.accepted);
+  for (int i = 0; i < toy.accepted; ++i)
+    step.drafted.push_back(r.tokens[static_cast<size_t>(toy.first + i)]);
+  r.refused_laws.k = r.laws.k;
+  for (size_t i = 0; i < toy.refused.size(); ++i) {
+    const int32_t token = toy.refused[i];
+    step.drafted.push_back(token);
+    r.refused.push_back({static_cast<int32_t>(r.steps.size()),
+                         toy.first + toy.accepted + static_cast<int32_t>(i), token});
+    std::mt19937 rng(static_cast<uint32_t>(token) + 77);
+    for (int j = 0; j < kTapCount * r.hidden; ++j)
+      r.refused_taps.push_back(static_cast<uint16_t>(0x3400u + (rng() & 0x8BFFu)));
+    for (int j = 0; j < r.laws.k; ++j) {
+      r.refused_laws.ids.push_back((3 * token + 1 + 5 * j) % kToyVocab);
+      r.refused_laws.logprobs.push_back(j == 0 ? std::log(0.8f) : std::log(0.03f));
+    }
+  }
+  step.draft_probs.assign(step.drafted.size(), 0.5f);
+  r.steps.push_back(std::move(step));
+}
+
 }  // namespace aurora

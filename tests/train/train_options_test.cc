@@ -20,11 +20,28 @@ TEST(TrainOptions, ValuesReachTheirPlace) {
   EXPECT_EQ(o->loop.vocab_size, 512);
 }
 
+TEST(TrainOptions, LossFlags) {
+  const LearnOptions plain = parse_train_options({"-m", "t.gguf"})->learn;
+  EXPECT_EQ(plain.objective, ObjectiveKind::kForwardKl);
+  EXPECT_EQ(plain.discard_lambda, 0);
+  EXPECT_FALSE(plain.reach_weights);
+  auto o = parse_train_options({"-m", "t.gguf", "--objective", "overlap-nla", "--discard-lambda",
+                                "0.3", "--discard-top-k", "8", "--branch-versions-max", "0",
+                                "--step-weights", "reach"});
+  ASSERT_TRUE(o.is_ok());
+  EXPECT_EQ(o->learn.objective, ObjectiveKind::kOverlapNla);
+  EXPECT_FLOAT_EQ(o->learn.discard_lambda, 0.3f);
+  EXPECT_EQ(o->learn.discard_top_k, 8);
+  EXPECT_EQ(o->learn.branch_versions_max, 0);
+  EXPECT_TRUE(o->learn.reach_weights);
+}
+
 TEST(TrainOptions, BadFlagsAreNamed) {
   const std::vector<std::vector<std::string>> bad = {
       {"-m", "t", "--nonsense"},        {"-m", "t", "--draft-depth", "0"},
       {"-m", "t", "--train-lr", "abc"}, {"-m", "t", "--draft-dtype", "q2"},
-      {"-m", "t", "--train-vocab"},     {"-m", "t", "--gate", "maybe"}};
+      {"-m", "t", "--train-vocab"},     {"-m", "t", "--gate", "maybe"},
+      {"-m", "t", "--objective", "kl"}, {"-m", "t", "--discard-lambda", "-1"}};
   for (const auto& args : bad) {
     auto o = parse_train_options(args);
     ASSERT_FALSE(o.is_ok());
@@ -37,6 +54,8 @@ TEST(TrainOptions, HelpNamesEveryFlagAndItsDefault) {
   const std::string help = train_help();
   EXPECT_NE(help.find("--train-reuse N"), std::string::npos);
   EXPECT_NE(help.find("[replay]"), std::string::npos);
+  EXPECT_NE(help.find("accept-len-greedy"), std::string::npos);
+  EXPECT_NE(help.find("[forward-kl]"), std::string::npos);
   EXPECT_TRUE(parse_train_options({"--help"})->help);
 }
 
