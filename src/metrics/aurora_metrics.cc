@@ -45,8 +45,6 @@ ServeMetrics::ServeMetrics(Metrics& m)
                                   "Decode-thread time spent on capturing traces.")),
       draft_time(
           m.time_counter("aurora:draft_seconds_total", "Decode-thread time spent on drafting.")),
-      step_time(
-          m.time_counter("aurora:step_seconds_total", "Decode-thread time of whole target steps.")),
       speculator_errors(
           m.counter("aurora:speculator_errors_total", "Exceptions caught in the speculator.")),
       trainer_alive(m.gauge("aurora:trainer_alive", "1: the trainer reported a moment ago.")),

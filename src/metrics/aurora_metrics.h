@@ -58,7 +58,6 @@ struct ServeMetrics {
   Gauge& trace_queue_depth;
   TimeCounter& capture_time;
   TimeCounter& draft_time;
-  TimeCounter& step_time;
   Counter& speculator_errors;  // exceptions caught at the seam
   Gauge& trainer_alive;
   Gauge& trainer_lag_records;
