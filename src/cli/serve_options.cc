@@ -89,17 +89,16 @@ const std::vector<Flag>& flags() {
 }
 
 // Flags of the trainer that do not begin with --train-.
-constexpr std::array<const char*, 10> kTrainerFlags = {
-    "--init",
-    "--draft-dtype",
-    "--publish-first-records",
-    "--publish-every-records",
-    "--checkpoint-every",
-    "--objective",
-    "--step-weights",
-    "--discard-lambda",
-    "--discard-top-k",
-    "--branch-versions-max"};
+constexpr std::array<const char*, 10> kTrainerFlags = {"--init",
+                                                       "--draft-dtype",
+                                                       "--publish-first-records",
+                                                       "--publish-every-records",
+                                                       "--checkpoint-every",
+                                                       "--objective",
+                                                       "--step-weights",
+                                                       "--discard-lambda",
+                                                       "--discard-top-k",
+                                                       "--branch-versions-max"};
 
 bool is_trainer_flag(const std::string& arg) {
   return arg.starts_with("--train-") ||

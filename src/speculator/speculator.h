@@ -36,7 +36,7 @@ struct SpeculatorOptions {
   int32_t law_count = 64;   // k of the recorded law
   size_t refused_max = 64;  // refused rows kept of one request
   float draft_prob_min = 0;
-  uint32_t depth_seed = 0;  // see DraftDepth
+  uint32_t depth_seed = 0;    // see DraftDepth
   float draft_share = 0.08f;  // one draft token's cost as a share of T(1), until measured live
 };
 
