@@ -8,14 +8,13 @@ DIR is the state of an earlier run, such as demo/state. Both serve the same prom
 import argparse
 import json
 import pathlib
-import shutil
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 sys.path.insert(0, str(ROOT / "bench"))
-from aurora_server import Server, default_model, prompts_from
+from aurora_server import Server, copy_newest_draft, default_model, prompts_from
 from capture_cost import llama_server
 
 
@@ -42,23 +41,17 @@ def main():
     options = parser.parse_args()
     model = options.model or default_model()
     prompts = prompts_from(options.prompts, options.count)
-    drafts = sorted((pathlib.Path(options.state) / "drafts").glob("draft-??????.gguf"))
-    if not drafts:
-        raise SystemExit(f"there is no draft in {options.state}/drafts; run the demo first")
     common = ["-t", "2", "-np", "1", "-c", "4096"]
     with tempfile.TemporaryDirectory() as state:
-        folder = pathlib.Path(state) / "drafts"
-        folder.mkdir(mode=0o700)
-        for path in (drafts[-1], drafts[-1].with_suffix(".json")):
-            shutil.copy(path, folder)
+        draft = copy_newest_draft(options.state, state)
         with Server(options.build, model, *common, "--draft-depth", str(options.depth), "--gate", "off", "--train", "off",
                     "--capture", "off", state=state) as server:
-            server.wait(lambda: server.chat("Hello", max_tokens=4) and server.metric("draft_version") > 0, 30)
+            server.wait_for_draft(30)
             ours = accept_length(server, prompts, options.max_tokens)
-    with Server(options.build, model, *common, "-md", str(drafts[-1]), "--spec-type", "draft-eagle3", "--spec-draft-n-max",
-                str(options.depth), program=llama_server(options.build)) as server:
-        theirs = accept_length(server, prompts, options.max_tokens)
-    print(json.dumps({"draft": drafts[-1].name, "aurora": ours, "llama_server": theirs}))
+        with Server(options.build, model, *common, "-md", str(draft), "--spec-type", "draft-eagle3", "--spec-draft-n-max",
+                    str(options.depth), program=llama_server(options.build)) as server:
+            theirs = accept_length(server, prompts, options.max_tokens)
+    print(json.dumps({"draft": draft.name, "aurora": ours, "llama_server": theirs}))
     sys.exit(0 if theirs["accept_len"] >= 0.97 * ours["accept_len"] else 1)
 
 

@@ -21,8 +21,8 @@
 #include "base/status.h"
 #include "chat.h"
 #include "common.h"
+#include "llama-cpp.h"
 #include "llama-ext.h"
-#include "llama.h"
 #include "trace/record.h"
 #include "trace/trace_buffer.h"
 #include "train/target_weights.h"
@@ -99,18 +99,11 @@ class Recorder {
   Result<TraceRecord> answer(const Prompt& prompt);
 
  private:
-  struct FreeModel {
-    void operator()(llama_model* m) const { llama_model_free(m); }
-  };
-  struct FreeContext {
-    void operator()(llama_context* c) const { llama_free(c); }
-  };
-
   Status decode(std::vector<llama_token> tokens, TraceRecord& record);
 
   Options options_;
-  std::unique_ptr<llama_model, FreeModel> model_;
-  std::unique_ptr<llama_context, FreeContext> context_;
+  llama_model_ptr model_;
+  llama_context_ptr context_;
   common_chat_templates_ptr templates_;
   std::string target_;
   uint64_t next_id_ = 0;

@@ -11,13 +11,12 @@ import argparse
 import contextlib
 import json
 import pathlib
-import shutil
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
-from aurora_server import Server, default_model, failed, prompts_from
+from aurora_server import Server, copy_newest_draft, default_model, failed, prompts_from
 
 MARGIN = 0.25
 
@@ -44,15 +43,10 @@ def start(options, flags, stack):
     model = options.model or default_model()
     if not options.state:
         return Server(options.build, model, *flags)
-    drafts = sorted((pathlib.Path(options.state) / "drafts").glob("draft-??????.gguf"))
-    if not drafts:
-        raise SystemExit(f"there is no draft in {options.state}/drafts; run the demo first, or give no --state")
-    state = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    (state / "drafts").mkdir(mode=0o700)
-    for path in (drafts[-1], drafts[-1].with_suffix(".json")):
-        shutil.copy(path, state / "drafts")
+    state = stack.enter_context(tempfile.TemporaryDirectory())
+    copy_newest_draft(options.state, state)
     server = Server(options.build, model, *flags, "--train", "off", "--capture", "off", state=state)
-    server.wait(lambda: server.chat("Hello", max_tokens=4) and server.metric("draft_version") > 0, 60)
+    server.wait_for_draft(60)
     return server
 
 

@@ -11,9 +11,6 @@
 namespace aurora::kernels {
 namespace {
 
-constexpr const char* kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
-                                  "Q4_K", "Q5_K", "Q6_K", "F16",  "BF16"};
-
 void run(benchmark::State& state, WeightType type, int64_t rows, int64_t columns) {
   const int64_t tokens = state.range(0);
   std::vector<uint8_t> weights(packed_bytes(type, rows, columns));
@@ -50,9 +47,9 @@ BENCHMARK(round_only);
 
 const int kRegistered = [] {
   for (int type = 0; type < kWeightTypeCount; ++type) {
-    auto* bench = benchmark::RegisterBenchmark(kNames[type], [type](benchmark::State& state) {
-      run(state, static_cast<WeightType>(type), 8960, 1536);
-    });
+    const auto weights = static_cast<WeightType>(type);
+    auto* bench = benchmark::RegisterBenchmark(
+        name_of(weights), [weights](benchmark::State& state) { run(state, weights, 8960, 1536); });
     for (int64_t tokens : {1, 2, 4, 8, 16, 32}) bench->Arg(tokens);
   }
   return 0;

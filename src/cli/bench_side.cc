@@ -1,20 +1,16 @@
 #include "cli/bench_side.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <string>
 
+#include "base/clock.h"
+#include "common.h"
 #include "kernels/kernels.h"
 
 namespace aurora {
 namespace {
-
-double now_ms() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double, std::milli>(now).count();
-}
 
 int64_t resident_bytes() {
   std::ifstream status("/proc/self/status");
@@ -35,7 +31,7 @@ double loss_of(const float* logits, int count, llama_token token) {
 }  // namespace
 
 BenchSide::BenchSide(const BenchOptions& options, bool ours) : options_(options), ours_(ours) {
-  take_over();
+  kernels::set_enabled(ours_);
   const int64_t before = resident_bytes();
   model_.reset(llama_model_load_from_file(options.model.c_str(), llama_model_default_params()));
   weight_bytes_ = resident_bytes() - before;
@@ -51,8 +47,6 @@ BenchSide::BenchSide(const BenchOptions& options, bool ours) : options_(options)
   context_.reset(llama_init_from_model(model_.get(), params));
 }
 
-void BenchSide::take_over() const { kernels::set_enabled(ours_); }
-
 void BenchSide::fill() {
   for (int at = 0; at < options_.context; at += kPrompt) {
     decode(some_tokens_.data() + at, at, std::min(kPrompt, options_.context - at), false);
@@ -67,26 +61,19 @@ double BenchSide::prompt_ms() {
 }
 
 double BenchSide::timed(int at, int count, bool all_logits) {
-  const double start = now_ms();
+  const int64_t begin = steady_us();
   decode(some_tokens_.data() + at, at, count, all_logits);
-  const double ms = now_ms() - start;
+  const double ms = static_cast<double>(steady_us() - begin) / 1000.0;
   llama_memory_seq_rm(llama_get_memory(context_.get()), 0, at, -1);
   return ms;
 }
 
 void BenchSide::decode(const llama_token* tokens, int at, int count, bool all_logits) {
-  llama_batch batch = llama_batch_init(count, 0, 1);
-  batch.n_tokens = count;
-  for (int i = 0; i < count; ++i) {
-    batch.token[i] = tokens[i];
-    batch.pos[i] = at + i;
-    batch.n_seq_id[i] = 1;
-    batch.seq_id[i][0] = 0;
-    batch.logits[i] = all_logits || i == count - 1;
-  }
-  llama_decode(context_.get(), batch);
+  kernels::set_enabled(ours_);  // the other side's attention must not run in this one's steps
+  common_batch batch(context_.get());
+  for (int i = 0; i < count; ++i) batch.add(tokens[i], at + i, 0, all_logits || i == count - 1);
+  llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch.get());
   llama_synchronize(context_.get());
-  llama_batch_free(batch);
 }
 
 std::vector<llama_token> BenchSide::tokenize(const std::string& text) const {

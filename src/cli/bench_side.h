@@ -3,11 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <string>
 #include <vector>
 
 #include "cli/bench_options.h"
-#include "llama.h"
+#include "llama-cpp.h"
 
 namespace aurora {
 
@@ -24,9 +24,6 @@ class BenchSide {
   int64_t weight_bytes() const { return weight_bytes_; }
   int64_t file_bytes() const { return static_cast<int64_t>(llama_model_size(model_.get())); }
 
-  // Before any of the following, after the other side ran: its attention must not run in this one's
-  // steps.
-  void take_over() const;
   void fill();  // decodes options.context tokens, which step_ms() stands behind
   // Milliseconds of one decode of n tokens behind the filled context, logits of every row.
   double step_ms(int n);
@@ -39,13 +36,6 @@ class BenchSide {
   double perplexity(const std::vector<llama_token>& tokens);
 
  private:
-  struct FreeModel {
-    void operator()(llama_model* model) const { llama_model_free(model); }
-  };
-  struct FreeContext {
-    void operator()(llama_context* context) const { llama_free(context); }
-  };
-
   void decode(const llama_token* tokens, int at, int count, bool all_logits);
   double timed(int at, int count, bool all_logits);
   double chunk_loss(const llama_token* tokens);
@@ -53,8 +43,8 @@ class BenchSide {
   const BenchOptions options_;
   const bool ours_;
   std::vector<llama_token> some_tokens_;  // by position
-  std::unique_ptr<llama_model, FreeModel> model_;
-  std::unique_ptr<llama_context, FreeContext> context_;
+  llama_model_ptr model_;
+  llama_context_ptr context_;
   int64_t weight_bytes_ = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/median.h"
 #include "cli/bench_options.h"
 #include "cli/bench_side.h"
 #include "cli/commands.h"
@@ -18,11 +19,6 @@ namespace aurora {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
-}
 
 constexpr int kSizes[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32};
 
@@ -35,31 +31,24 @@ struct Sides {
   BenchSide& stock;
 };
 
-double step_ms(BenchSide& side, int n) {
-  side.take_over();
-  return side.step_ms(n);
-}
-
 // Rounds alternate which side goes first, and each has stock's single step beside it: a slow spell
 // of the machine falls on all three.
 Figures steps_of(const Sides& sides, int n, int rounds) {
   Figures figures;
-  step_ms(sides.ours, n);
-  step_ms(sides.stock, n);
+  sides.ours.step_ms(n);
+  sides.stock.step_ms(n);
   for (int round = 0; round < rounds; ++round) {
-    if (round % 2 == 0) figures.ours.push_back(step_ms(sides.ours, n));
-    figures.stock_single.push_back(step_ms(sides.stock, 1));
-    figures.stock.push_back(step_ms(sides.stock, n));
-    if (round % 2 != 0) figures.ours.push_back(step_ms(sides.ours, n));
+    if (round % 2 == 0) figures.ours.push_back(sides.ours.step_ms(n));
+    figures.stock_single.push_back(sides.stock.step_ms(1));
+    figures.stock.push_back(sides.stock.step_ms(n));
+    if (round % 2 != 0) figures.ours.push_back(sides.ours.step_ms(n));
   }
   return figures;
 }
 
 void measure_steps(const Sides& sides, const BenchOptions& options, Json& report) {
-  for (BenchSide* side : {&sides.ours, &sides.stock}) {
-    side->take_over();
-    side->fill();
-  }
+  sides.ours.fill();
+  sides.stock.fill();
   std::printf(
       "  n     ours ms    stock ms   ours / stock T(1)   stock / stock T(1)   pays above\n");
   double single_share = 0;
@@ -83,9 +72,7 @@ void measure_steps(const Sides& sides, const BenchOptions& options, Json& report
 void measure_prompt(const Sides& sides, const BenchOptions& options, Json& report) {
   std::vector<double> ours, stock;
   for (int round = 0; round < std::max(2, options.rounds / 3); ++round) {
-    sides.ours.take_over();
     ours.push_back(sides.ours.prompt_ms());
-    sides.stock.take_over();
     stock.push_back(sides.stock.prompt_ms());
   }
   const double our_rate = 1e3 * BenchSide::kPrompt / median(ours);
@@ -115,9 +102,7 @@ Status measure_perplexity(const Sides& sides, const BenchOptions& options, Json&
     return Status::invalid(options.text + " has fewer than " + std::to_string(BenchSide::kPrompt) +
                            " tokens; give a longer text with --text");
   }
-  sides.ours.take_over();
   const double ours = sides.ours.perplexity(tokens);
-  sides.stock.take_over();
   const double stock = sides.stock.perplexity(tokens);
   report["perplexity"] = {{"ours", ours}, {"stock", stock}, {"ratio", ours / stock}};
   std::printf("perplexity of %s (%zu tokens): ours %.5f, stock %.5f, ratio %.5f\n",

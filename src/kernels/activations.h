@@ -21,12 +21,10 @@ struct ActivationBlock {
 
 // Tokens go in tiles of 8 (the last one may be smaller). Within a tile of t tokens block b of token
 // i is at [b * t + i]: one pointer walks through everything a step reads.
-inline ActivationBlock* tile_begin(ActivationBlock* blocks, int64_t tile, int64_t block_count) {
-  return blocks + tile * kTileTokens * block_count;
-}
-inline const ActivationBlock* tile_begin(const ActivationBlock* blocks, int64_t tile,
-                                         int64_t block_count) {
-  return blocks + tile * kTileTokens * block_count;
+// Float types: the same with a float for each column in the place of a block. tile_begin(): where a
+// tile begins, in blocks or floats.
+inline int64_t tile_begin(int64_t tile, int64_t per_token) {
+  return tile * kTileTokens * per_token;
 }
 
 // The start value of 16 columns. For types up to 6 bits it is a pair of int16: columns whose number

@@ -39,6 +39,12 @@ enum class WeightType : uint8_t {
 };
 inline constexpr int kWeightTypeCount = 10;
 
+constexpr const char* name_of(WeightType type) {
+  constexpr const char* kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
+                                    "Q4_K", "Q5_K", "Q6_K", "F16",  "BF16"};
+  return kNames[static_cast<int>(type)];
+}
+
 // What the kernels need to know of a quantised type at compile time.
 struct Format {
   int bits;          // of a quant

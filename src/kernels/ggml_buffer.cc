@@ -57,24 +57,14 @@ Matrix matrix_of(const ggml_tensor* weights) {
           static_cast<const uint8_t*>(weights->data)};
 }
 
-// Where token i of the right-hand side begins, and where its row of the result does.
-struct TokenRows {
-  const ggml_tensor* in;
-  ggml_tensor* out;
-
-  int64_t count() const { return in->ne[1] * in->ne[2] * in->ne[3]; }
-  const float* input(int64_t i) const { return reinterpret_cast<const float*>(at(in, i)); }
-  float* output(int64_t i) const { return reinterpret_cast<float*>(at(out, i)); }
-
- private:
-  static char* at(const ggml_tensor* tensor, int64_t i) {
-    const auto i1 = static_cast<size_t>(i % tensor->ne[1]);
-    const auto i2 = static_cast<size_t>(i / tensor->ne[1] % tensor->ne[2]);
-    const auto i3 = static_cast<size_t>(i / tensor->ne[1] / tensor->ne[2]);
-    return static_cast<char*>(tensor->data) + i1 * tensor->nb[1] + i2 * tensor->nb[2] +
-           i3 * tensor->nb[3];
-  }
-};
+// Where token i of the right-hand side begins.
+const float* token_row(const ggml_tensor* in, int64_t i) {
+  const auto i1 = static_cast<size_t>(i % in->ne[1]);
+  const auto i2 = static_cast<size_t>(i / in->ne[1] % in->ne[2]);
+  const auto i3 = static_cast<size_t>(i / in->ne[1] / in->ne[2]);
+  return reinterpret_cast<const float*>(static_cast<const char*>(in->data) + i1 * in->nb[1] +
+                                        i2 * in->nb[2] + i3 * in->nb[3]);
+}
 
 class Product final : public ggml::cpu::tensor_traits {
  public:
@@ -88,32 +78,33 @@ class Product final : public ggml::cpu::tensor_traits {
   bool compute_forward(ggml_compute_params* params, ggml_tensor* op) override {
     if (op->op != GGML_OP_MUL_MAT) return false;
     const Matrix matrix = matrix_of(op->src[0]);
-    const TokenRows rows{op->src[1], op};
+    const int64_t tokens = ggml_nrows(op->src[1]);
     const int64_t blocks = matrix.columns / kBlock;
     const int64_t first = blocks * params->ith / params->nth * kBlock;
     const int64_t last = blocks * (params->ith + 1) / params->nth * kBlock;
-    for (int64_t i = 0; i < rows.count(); ++i) {
-      round_token(backend(), matrix, i, rows.count(), rows.input(i), first, last, params->wdata);
+    for (int64_t i = 0; i < tokens; ++i) {
+      round_token(backend(), matrix, i, tokens, token_row(op->src[1], i), first, last,
+                  params->wdata);
     }
     if (params->ith == 0) ggml_threadpool_chunk_set(params->threadpool, params->nth);
     ggml_barrier(params->threadpool);
-    multiply(params, matrix, rows);
+    multiply(params, matrix, tokens, op);
     return true;
   }
 
  private:
   // Threads take chunks of panels as they get done; which thread takes which has no effect on the
   // sums.
-  static void multiply(const ggml_compute_params* params, const Matrix& matrix,
-                       const TokenRows& rows) {
+  static void multiply(const ggml_compute_params* params, const Matrix& matrix, int64_t tokens,
+                       ggml_tensor* op) {
     const int64_t panels = matrix.panels();
     const int64_t chunks =
         std::min<int64_t>(panels, params->nth == 1 ? 1 : params->nth * kChunksPerThread);
-    const auto stride = static_cast<int64_t>(rows.out->nb[1] / sizeof(float));
+    const auto stride = static_cast<int64_t>(op->nb[1] / sizeof(float));
     for (int64_t c = params->ith; c < chunks;
          c = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-      multiply_panels(backend(), matrix, params->wdata, rows.count(), panels * c / chunks,
-                      panels * (c + 1) / chunks, rows.output(0), stride);
+      multiply_panels(backend(), matrix, params->wdata, tokens, panels * c / chunks,
+                      panels * (c + 1) / chunks, static_cast<float*>(op->data), stride);
     }
   }
 };

@@ -17,10 +17,10 @@ int tokens_of_tile(int64_t tile, int64_t tokens) {
 
 const void* tile_data(const Matrix& matrix, const void* activations, int64_t tile) {
   if (is_float(matrix.type)) {
-    return static_cast<const float*>(activations) + tile * kTileTokens * matrix.columns;
+    return static_cast<const float*>(activations) + tile_begin(tile, matrix.columns);
   }
-  return tile_begin(static_cast<const ActivationBlock*>(activations), tile,
-                    matrix.columns / kBlock);
+  return static_cast<const ActivationBlock*>(activations) +
+         tile_begin(tile, matrix.columns / kBlock);
 }
 
 void multiply_panel(const Backend& backend, const Matrix& matrix, int64_t panel, const void* tile,
@@ -52,12 +52,12 @@ void round_token(const Backend& backend, const Matrix& matrix, int64_t token, in
   const int tile_tokens = tokens_of_tile(tile, tokens);
   const int64_t slot = token % kTileTokens;
   if (is_float(matrix.type)) {
-    float* out = static_cast<float*>(activations) + tile * kTileTokens * matrix.columns + slot;
+    float* out = static_cast<float*>(activations) + tile_begin(tile, matrix.columns) + slot;
     for (int64_t k = first; k < last; ++k) out[k * tile_tokens] = values[k];
     return;
   }
   ActivationBlock* slots =
-      tile_begin(static_cast<ActivationBlock*>(activations), tile, matrix.columns / kBlock) + slot;
+      static_cast<ActivationBlock*>(activations) + tile_begin(tile, matrix.columns / kBlock) + slot;
   backend.quantize(matrix.type, values, first / kBlock, last / kBlock, tile_tokens, slots);
 }
 

@@ -1,9 +1,9 @@
 #include "speculator/verify_cost.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/median.h"
 #include "common.h"
 
 namespace aurora {
@@ -21,11 +21,6 @@ double decode_ms(llama_context* target, llama_token token, int32_t count) {
   const double ms = static_cast<double>(steady_us() - begin) / 1000.0;
   llama_memory_seq_rm(llama_get_memory(target), 0, kContext, -1);
   return ms;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace

@@ -36,9 +36,10 @@ Choice choose(const PackedBatch& batch, const RowOptions& options, const RowNeed
     return true;
   };
   if (needs.by_column) {
-    for (size_t q = first; q < end; ++q)
-      for (size_t k = 0; k < steps && take(k, q); ++k) {
-      }
+    for (size_t q = first; q < end; ++q) {
+      size_t k = 0;
+      while (k < steps && take(k, q)) ++k;
+    }
     return chosen;
   }
   for (size_t k = 0; k < steps; ++k)

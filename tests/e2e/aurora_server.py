@@ -98,6 +98,10 @@ class Server:
             time.sleep(0.1)
         raise TimeoutError("nothing came in time:\n" + self.log()[-3000:])
 
+    def wait_for_draft(self, seconds):
+        """Asks until a draft serves: it is adopted between two steps."""
+        self.wait(lambda: self.chat("Hello", max_tokens=4) and self.metric("draft_version") > 0, seconds)
+
     def chat(self, content, max_tokens=40, headers=None, timeout=300, **fields):
         """The whole answer object of one greedy chat request; raises on any failure."""
         messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
@@ -131,6 +135,18 @@ class Server:
         """Highest version on disk, 0 when there is none."""
         versions = [int(path.stem[6:]) for path in (self.state / "drafts").glob("draft-??????.json")]
         return max(versions, default=0)
+
+
+def copy_newest_draft(state, to):
+    """The newest draft of an earlier run's state into the empty state folder `to`; the path of its file there."""
+    drafts = sorted((pathlib.Path(state) / "drafts").glob("draft-??????.gguf"))
+    if not drafts:
+        raise SystemExit(f"there is no draft in {state}/drafts; run the demo first")
+    folder = pathlib.Path(to) / "drafts"
+    folder.mkdir(mode=0o700)
+    for path in (drafts[-1], drafts[-1].with_suffix(".json")):
+        shutil.copy(path, folder)
+    return folder / drafts[-1].name
 
 
 def failed(answers):

@@ -6,23 +6,15 @@
 #include <cstring>
 #include <functional>
 #include <map>
-#include <memory>
 #include <random>
 #include <vector>
 
+#include "common.h"
 #include "kernels/kernels.h"
-#include "llama.h"
+#include "llama-cpp.h"
 
 namespace aurora {
 namespace {
-
-struct FreeModel {
-  void operator()(llama_model* model) const { llama_model_free(model); }
-};
-struct FreeContext {
-  void operator()(llama_context* context) const { llama_free(context); }
-};
-using ContextPtr = std::unique_ptr<llama_context, FreeContext>;
 
 struct Token {
   int sequence;
@@ -44,14 +36,14 @@ class LogitsBits : public testing::Test {
 
   void SetUp() override { ASSERT_TRUE(model_) << "set AURORA_TEST_TARGET to a GGUF target"; }
 
-  static ContextPtr context(int threads, int sequences = 1, bool unified = true) {
+  static llama_context_ptr context(int threads, int sequences = 1, bool unified = true) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = 2048;
     params.n_batch = params.n_ubatch = 512;
     params.n_seq_max = static_cast<uint32_t>(sequences);
     params.kv_unified = unified;
     params.n_threads = params.n_threads_batch = threads;
-    return ContextPtr(llama_init_from_model(model_.get(), params));
+    return llama_context_ptr(llama_init_from_model(model_.get(), params));
   }
 
   // The text of a sequence; different sequences share their first 20 tokens.
@@ -61,17 +53,10 @@ class LogitsBits : public testing::Test {
   }
 
   static void decode(llama_context* context, const std::vector<Token>& tokens) {
-    llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
-    batch.n_tokens = static_cast<int32_t>(tokens.size());
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      batch.token[i] = token_at(tokens[i]);
-      batch.pos[i] = tokens[i].position;
-      batch.n_seq_id[i] = 1;
-      batch.seq_id[i][0] = tokens[i].sequence;
-      batch.logits[i] = 1;
-    }
-    ASSERT_EQ(llama_decode(context, batch), 0);
-    llama_batch_free(batch);
+    common_batch batch(context);
+    for (const Token& token : tokens)
+      batch.add(token_at(token), token.position, token.sequence, true);
+    ASSERT_EQ(llama_process(context, LLAMA_PROCESS_TYPE_DECODE, batch.get()), 0);
   }
 
   static std::vector<float> logits(llama_context* context, int row) {
@@ -84,7 +69,7 @@ class LogitsBits : public testing::Test {
   static const std::vector<std::vector<float>>& alone() {
     static const std::vector<std::vector<float>> kAlone = [] {
       std::vector<std::vector<float>> all;
-      const ContextPtr one = context(1);
+      const llama_context_ptr one = context(1);
       for (int position = 0; position < kLength; ++position) {
         decode(one.get(), {{0, position}});
         all.push_back(logits(one.get(), 0));
@@ -101,7 +86,7 @@ class LogitsBits : public testing::Test {
         << "position " << position;
   }
 
-  static inline std::unique_ptr<llama_model, FreeModel> model_;
+  static inline llama_model_ptr model_;
 };
 
 std::vector<Token> run_of(int sequence, int first, int count) {
@@ -115,7 +100,7 @@ TEST_F(LogitsBits, InPromptChunksOfAnySizeAtAnyThreadCount) {
     for (int chunk : {1, 2, 3, 5, 8, 16, 31, 64, 160}) {
       if (chunk == 1 && threads == 1) continue;
       SCOPED_TRACE("chunk " + std::to_string(chunk) + ", threads " + std::to_string(threads));
-      const ContextPtr context = LogitsBits::context(threads);
+      const llama_context_ptr context = LogitsBits::context(threads);
       for (int first = 0; first < kLength; first += chunk) {
         const int count = std::min(chunk, kLength - first);
         decode(context.get(), run_of(0, first, count));
@@ -151,7 +136,7 @@ TEST_F(LogitsBits, InVerifyBatchesBesideOtherSequencesInReusedCells) {
     for (int sequences : {1, 4}) {
       SCOPED_TRACE(std::string(unified ? "one pool, " : "a stream each, ") +
                    std::to_string(sequences) + " sequences");
-      const ContextPtr context = LogitsBits::context(2, sequences, unified);
+      const llama_context_ptr context = LogitsBits::context(2, sequences, unified);
       speculate(context.get(), sequences, kLength - 10, 5, [&](const std::vector<Token>& batch) {
         decode(context.get(), batch);
         for (size_t i = 0; i < batch.size(); ++i) {

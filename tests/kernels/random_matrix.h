@@ -14,12 +14,6 @@ inline constexpr WeightType kAllTypes[] = {
     WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ5_0, WeightType::kQ5_1, WeightType::kQ8_0,
     WeightType::kQ4_K, WeightType::kQ5_K, WeightType::kQ6_K, WeightType::kF16,  WeightType::kBF16};
 
-inline const char* name_of(WeightType type) {
-  constexpr const char* kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
-                                    "Q4_K", "Q5_K", "Q6_K", "F16",  "BF16"};
-  return kNames[static_cast<int>(type)];
-}
-
 // Byte offsets of the fp16 values in a unit of the file, -1: none.
 struct HalfOffsets {
   int first = 0, second = -1;

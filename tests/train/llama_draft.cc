@@ -5,21 +5,12 @@
 
 #include "base/check.h"
 #include "common.h"
+#include "llama-cpp.h"
 #include "llama-ext.h"
-#include "llama.h"
 #include "train/draft_file.h"
 
 namespace aurora {
 namespace {
-
-struct FreeModel {
-  void operator()(llama_model* model) const { llama_model_free(model); }
-};
-struct FreeContext {
-  void operator()(llama_context* context) const { llama_free(context); }
-};
-using ModelPtr = std::unique_ptr<llama_model, FreeModel>;
-using ContextPtr = std::unique_ptr<llama_context, FreeContext>;
 
 void start_backend() {
   static std::once_flag once;
@@ -48,8 +39,8 @@ struct LlamaDraft::Impl {
   Options options;
   std::vector<int64_t> d2t;
   int hidden = 0;
-  ModelPtr target_model, draft_model;  // before the contexts: freed after them
-  ContextPtr target, draft;
+  llama_model_ptr target_model, draft_model;  // before the contexts: freed after them
+  llama_context_ptr target, draft;
   std::vector<int32_t> taps;
 
   Result<std::vector<float>> fuse(std::span<const float> rows, int count);
