@@ -163,7 +163,9 @@ class Serving(unittest.TestCase):
                 server.wait(lambda: f"draft {new} refused" in server.log(), 30)
                 self.all_answered(server, QUESTIONS[:2])
                 self.assertLessEqual(server.metric("draft_version"), version)
-                self.assertIn('"refused"', (folder / f"draft-{new:06d}.verdict.json").read_text())
+                verdict = folder / f"draft-{new:06d}.verdict.json"
+                server.wait(verdict.exists, 30)  # the loader writes it after the log line, in its next round
+                self.assertIn('"refused"', verdict.read_text())
 
     def test_kv_pool_that_fills(self):
         """Four slots in one pool that their texts overflow: drafts are left out, no request fails."""
