@@ -3,12 +3,14 @@
 
     bench/text_identity.py --prompts FILE.jsonl... [--count 200] [--max-tokens 80] [--init target|random] [--slots 1]
 
+--answers FILE keeps the answers without drafts: several runs (other drafts, other slots) are compared with one.
 With our kernels every answer must be equal: --require-equal. With stock kernels (--flags "--kernels off") a position in a
 batch of several rows is summed in another order than alone: such a difference is explained when, at the first token that
 differs, the log-probabilities of the target's two best tokens lie closer than MARGIN.
 """
 import argparse
 import contextlib
+import hashlib
 import json
 import pathlib
 import sys
@@ -50,6 +52,34 @@ def start(options, flags, stack):
     return server
 
 
+class Answers:
+    """Answers without drafts: from `path` when an earlier run left them there, asked for otherwise."""
+
+    def __init__(self, path, key):
+        self.path = path and pathlib.Path(path)
+        self.key = key
+        self.all = []
+        self.known = bool(self.path and self.path.exists())
+        if self.known:
+            stored = json.loads(self.path.read_text())
+            if stored["key"] != key:
+                raise SystemExit(f"{path} holds answers to other prompts, lengths or another model; give another file")
+            self.all = stored["answers"]
+
+    def part(self, server, begin, prompts, slots, **fields):
+        if not self.known:
+            got = server.chat_all(prompts, slots, logprobs=True, top_logprobs=2,
+                                  headers={"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"}, **fields)
+            if failed(got):
+                raise SystemExit(f"a request failed: {failed(got)[0]}")
+            self.all += got
+        return self.all[begin:begin + len(prompts)]
+
+    def save(self):
+        if self.path and not self.known:
+            self.path.write_text(json.dumps({"key": self.key, "answers": self.all}))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default=ROOT / "build")
@@ -65,12 +95,15 @@ def main():
     parser.add_argument("--require-equal", action="store_true", help="exit code 1 when any answer differs, ties included")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", help="of an earlier run: its newest draft serves, and nothing is trained")
+    parser.add_argument("--answers", help="file of the answers without drafts: read when it is there, written otherwise")
     parser.add_argument("--flags", default="", help="further server flags, such as \"-fa off\"")
     options = parser.parse_args()
     each = -(-options.count // len(options.prompts))
     prompts = [prompt for path in options.prompts for prompt in prompts_from(path, each)][:options.count]
     flags = ["-t", str(options.threads), "-np", str(options.slots), "-c", str(4096 * options.slots), "--gate", "off", "--init", options.init,
              "--draft-depth", str(options.depth), "--draft-depth-seed", str(options.seed), *options.flags.split()]
+    key = hashlib.sha256(json.dumps([str(options.model), options.max_tokens, options.flags, prompts]).encode()).hexdigest()
+    answers = Answers(options.answers, key)
     equal, tokens, explained, other = 0, 0, [], []
     group = options.slots * 8
     with contextlib.ExitStack() as stack:
@@ -79,11 +112,9 @@ def main():
             part = prompts[begin:begin + group]
             cache = not options.no_cache
             drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache)
-            plain = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache,
-                                    logprobs=True, top_logprobs=2,
-                                    headers={"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"})
-            if failed(drafted + plain):
-                raise SystemExit(f"a request failed: {failed(drafted + plain)[0]}")
+            if failed(drafted):
+                raise SystemExit(f"a request failed: {failed(drafted)[0]}")
+            plain = answers.part(server, begin, part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache)
             tokens += sum(answer["usage"]["completion_tokens"] for answer in drafted)
             for number, (a, b) in enumerate(zip(plain, drafted)):
                 difference = first_difference(a, b)
@@ -93,6 +124,7 @@ def main():
                     (explained if difference[1] < MARGIN else other).append((begin + number, *difference))
             print(f"\r{begin + len(part)}/{len(prompts)} equal {equal} ties {len(explained)} other {len(other)} "
                   f"draft v{server.metric('draft_version'):.0f}", end="", file=sys.stderr, flush=True)
+        answers.save()
         print(file=sys.stderr)
         print(json.dumps({
             "prompts": len(prompts), "max_tokens": options.max_tokens, "init": options.init, "slots": options.slots,

@@ -40,7 +40,15 @@ struct LearnOptions {
   int steps = 3;            // K: test-time training steps
   float step_decay = 0.8f;  // step k weighs step_decay^k
   ObjectiveKind objective = ObjectiveKind::kForwardKl;
-  bool reach_weights = false;       // step k also weighs by the chance that serving gets there
+  bool reach_weights = false;  // step k also weighs by the chance that serving gets there
+  // Share of the columns that go on to the next step although serving would have stopped there (the
+  // draft's argmax was not accepted). 1: all go on. Objectives over whole columns always take all.
+  float unreached_share = 1.0f;
+  int prompt_rows_max = 0;     // prompt tokens before the answer that are labels too ...
+  float prompt_weight = 0.3f;  // ... and their weight
+  // What serves is the mean of the weights over about this many updates, shorter at the start. 0:
+  // the weights themselves.
+  int average_updates = 0;
   float discard_lambda = 0.0f;      // weight of the refused branches' KL; 0: they are not packed
   int discard_top_k = 0;            // most probable tokens of a branch row's law that count; 0: all
   int64_t branch_versions_max = 8;  // branches of drafts so far behind the newest still count
@@ -50,14 +58,16 @@ struct LearnOptions {
   float beta1 = 0.9f;
   float beta2 = 0.95f;
   float weight_decay = 0.0f;    // of matrices, decoupled
+  int warmup_updates = 0;       // the rates rise to their value over so many updates
   float clip_norm = 1.0f;       // of the whole gradient; 0: off
   int context_rows_max = 1024;  // prompt rows kept before the first supervised one
   int threads = 1;
   bool bf16 = false;  // matrix products in bf16 through oneDNN; master weights stay fp32
+  uint64_t seed = 1;  // of what is drawn
 };
 
 struct LearnResult {
-  double loss = 0;  // mean over the rows that count, branches by lambda; 0 when none does
+  double loss = 0;  // of all steps, over the rows of step 0 that count; branches by lambda
   int rows = 0;     // rows of accepted paths that count, all steps together
   int columns = 0;  // supervised columns: rows of step 0, branch nodes among them
   double seconds = 0;
@@ -83,7 +93,7 @@ class Learner : public Scorer {
   // One optimiser step on these records packed together. Records without a supervised row are left
   // out; with none left, or none that counts, no weight changes.
   virtual Result<LearnResult> learn(RecordRefs records) = 0;
-  virtual DraftWeights snapshot() const = 0;
+  virtual DraftWeights snapshot() const = 0;  // what serves: see average_updates
   virtual const std::vector<int64_t>& vocab() const = 0;
   // Rising ids. Rows of surviving ids keep weights and optimiser state; new ids start from the
   // target's head.

@@ -10,42 +10,14 @@
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
-#include "train/draft_start.h"
-#include "train/target_weights.h"
+#include "train/prequential.h"
 #include "train/train_options.h"
+#include "train/trainer_parts.h"
 
 namespace aurora {
 namespace {
 
 volatile std::sig_atomic_t g_stop = 0;
-
-class RowsOfTarget final : public TargetRows {
- public:
-  explicit RowsOfTarget(const TargetWeights& target) : target_(target) {}
-  Status token_rows(std::span<const int32_t> ids, float* out) const override {
-    return target_.token_rows(ids, out);
-  }
-  Status head_rows(std::span<const int64_t> ids, float* out) const override {
-    return target_.head_rows(ids, out);
-  }
-
- private:
-  const TargetWeights& target_;
-};
-
-Result<DraftWeights> start_draft(const TrainOptions& options, const TargetWeights& target) {
-  if (options.init != "target" && options.init != "random") {
-    auto draft = read_draft_file(options.init);
-    if (draft && draft->shape.hidden != target.shape().hidden)
-      return Status::invalid(options.init + ": a draft of another hidden size than the target's");
-    return draft;
-  }
-  const DraftVocab vocab(target.shape().target_vocab, options.vocab);
-  auto draft = target.initial_draft(vocab.best());
-  if (draft && options.init == "random") randomise(*draft, options.loop.seed);
-  if (draft && options.init == "target") attend_to_own_token(*draft, {}, options.loop.seed);
-  return draft;
-}
 
 Status serve(TrainOptions options) {
   auto target = TargetWeights::open(options.model);
@@ -85,7 +57,22 @@ Status serve(TrainOptions options) {
   return loop.run([] { return g_stop != 0; });
 }
 
+int run_prequential(const std::vector<std::string>& args) {
+  auto options = parse_prequential_options(args);
+  if (!options) {
+    std::fprintf(stderr, "aurora-train prequential: %s\n", options.status().message().c_str());
+    return 2;
+  }
+  if (Status s = run_prequential(*options); !s) {
+    std::fprintf(stderr, "aurora-train prequential: %s\n", s.message().c_str());
+    return 1;
+  }
+  return 0;
+}
+
 int run(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "prequential")
+    return run_prequential({argv + 2, argv + argc});
   auto options = parse_train_options({argv + 1, argv + argc});
   if (!options) {
     std::fprintf(stderr, "aurora-train: %s\n", options.status().message().c_str());

@@ -38,17 +38,35 @@ void add_law(const LawRows& laws, int row, int32_t served, const DraftIndex& voc
   }
   batch.law_mass.push_back(mass);
   batch.law_rest.push_back(std::max(0.0f, 1.0f - named));
+  batch.law_of_prompt.push_back(0);
   batch.served.push_back(served);
 }
 
-void add_laws(const TraceRecord& record, const DraftIndex& vocab, PackedBatch& batch) {
+// The law of a prompt token: itself.
+void add_prompt_law(int32_t token, const DraftIndex& vocab, PackedBatch& batch) {
+  const int32_t id = find_token(vocab, token);
+  batch.law_ids.push_back(id);
+  batch.law_probs.push_back(id < 0 ? 0.0f : 1.0f);
+  batch.law_ids.resize(batch.law_ids.size() + static_cast<size_t>(batch.law_k - 1), -1);
+  batch.law_probs.resize(batch.law_ids.size(), 0.0f);
+  batch.law_mass.push_back(id < 0 ? 0.0f : 1.0f);
+  batch.law_rest.push_back(0.0f);
+  batch.law_of_prompt.push_back(1);
+  batch.served.push_back(id);
+}
+
+void add_laws(const TraceRecord& record, const PackedRequest& request, const DraftIndex& vocab,
+              PackedBatch& batch) {
+  for (int i = record.prompt_tokens - request.prompt_rows; i < record.prompt_tokens; ++i)
+    add_prompt_law(record.tokens[static_cast<size_t>(i)], vocab, batch);
   for (int i = 0; i < record.served_tokens(); ++i) {
     const auto token = static_cast<size_t>(record.prompt_tokens + i);
     add_law(record.laws, i, find_token(vocab, record.tokens[token]), vocab, batch);
   }
 }
 
-// Index arrays of one request. Query i is column t = P-1+i; its step-k label is served token i+1+k.
+// Index arrays of one request. Query i is column t = P-1-prompt_rows+i; its step-k label is token
+// t+2+k, and the request's laws begin with that of token P-prompt_rows.
 void add_columns(const TraceRecord& record, const PackedRequest& request, PackedBatch& batch) {
   for (int j = 0; j < request.rows; ++j) {
     batch.row_embed.push_back(request.embed0 + j);
@@ -57,13 +75,14 @@ void add_columns(const TraceRecord& record, const PackedRequest& request, Packed
   const int first = request.rows - request.queries;
   for (int i = 0; i < request.queries; ++i) batch.query_row.push_back(request.row0 + first + i);
   const int law0 = batch.laws;
-  batch.laws += record.served_tokens();
+  const int laws = request.prompt_rows + record.served_tokens();
+  batch.laws += laws;
   for (int k = 0; k < batch.steps; ++k) {
     for (int i = 0; i < request.queries; ++i) {
       const size_t at = static_cast<size_t>(k) * static_cast<size_t>(batch.queries) +
                         static_cast<size_t>(request.query0 + i);
       batch.query_embed[at] = request.embed0 + std::min(first + i + k, request.rows);
-      batch.query_law[at] = i + 1 + k < record.served_tokens() ? law0 + i + 1 + k : -1;
+      batch.query_law[at] = i + 1 + k < laws ? law0 + i + 1 + k : -1;
     }
   }
 }
@@ -129,7 +148,8 @@ Result<std::vector<Used>> lay_out(RecordRefs records, const PackOptions& options
     request.rows = record->rows() - 1 - start;
     request.embed0 = batch.embeds_count;
     request.query0 = batch.queries;
-    request.queries = record->served_tokens() - 1;
+    request.prompt_rows = std::clamp(record->prompt_tokens - 1 - start, 0, options.prompt_rows_max);
+    request.queries = record->served_tokens() - 1 + request.prompt_rows;
     request.position0 = start;
     request.node0 = batch.nodes;
     request.nodes = static_cast<int>(next.nodes.size());
@@ -182,7 +202,7 @@ Result<PackedBatch> pack(RecordRefs records, const DraftIndex& vocab, const Targ
     const PackedRequest& request = batch.requests[r];
     add_taps(record.taps, request.position0, request.rows, batch);
     add_columns(record, request, batch);
-    add_laws(record, vocab, batch);
+    add_laws(record, request, vocab, batch);
     tokens.insert(tokens.end(), record.tokens.begin() + request.position0 + 1, record.tokens.end());
   }
   for (size_t r = 0; r < used->size(); ++r) {

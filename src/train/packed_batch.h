@@ -16,13 +16,14 @@
 namespace aurora {
 
 struct PackedRequest {
-  int row0 = 0;       // first of its rows
-  int rows = 0;       // columns t = start ... L-2; column L-1 is seen by nobody
-  int embed0 = 0;     // first of its embeddings x_{start+1} ... x_L (rows + 1 of them)
-  int query0 = 0;     // first of its supervised columns
-  int queries = 0;    // C - 1, the last `queries` of its rows
-  int position0 = 0;  // start: RoPE position of its first row
-  int node0 = 0;      // first of its branch nodes
+  int row0 = 0;         // first of its rows
+  int rows = 0;         // columns t = start ... L-2; column L-1 is seen by nobody
+  int embed0 = 0;       // first of its embeddings x_{start+1} ... x_L (rows + 1 of them)
+  int query0 = 0;       // first of its supervised columns
+  int queries = 0;      // C - 1 + prompt rows, the last `queries` of its rows
+  int prompt_rows = 0;  // supervised rows before P - 1
+  int position0 = 0;    // start: RoPE position of its first row
+  int node0 = 0;        // first of its branch nodes
   int nodes = 0;
 };
 
@@ -43,13 +44,14 @@ struct PackedBatch {
       query_embed;  // [steps, queries]; clamped where nothing is left (such rows do not count)
   std::vector<float> position;     // [rows + nodes]
   std::vector<int64_t> query_law;  // [steps, queries] row of the law tables below, -1: past the end
-  std::vector<int64_t> node_parent;  // [nodes] an earlier node, -1: forks off the path
-  std::vector<int64_t> node_prefix;  // [nodes] leading rows of its request that it sees
-  std::vector<int32_t> law_ids;      // [laws, law_k] index in the DRAFT vocabulary, -1: outside
-  std::vector<float> law_probs;      // [laws, law_k] p under the full softmax, 0 where outside
-  std::vector<float> law_mass;       // [laws] their sum: a row of mass 0 does not count
-  std::vector<float> law_rest;       // [laws] what the record's top k leave to all other tokens
-  std::vector<int32_t> served;       // [laws] draft index of the served token, -1: outside, or none
+  std::vector<int64_t> node_parent;    // [nodes] an earlier node, -1: forks off the path
+  std::vector<int64_t> node_prefix;    // [nodes] leading rows of its request that it sees
+  std::vector<int32_t> law_ids;        // [laws, law_k] index in the DRAFT vocabulary, -1: outside
+  std::vector<float> law_probs;        // [laws, law_k] p under the full softmax, 0 where outside
+  std::vector<float> law_mass;         // [laws] their sum: a row of mass 0 does not count
+  std::vector<float> law_rest;         // [laws] what the record's top k leave to all other tokens
+  std::vector<uint8_t> law_of_prompt;  // [laws] 1: of a prompt token, which is all that is known
+  std::vector<int32_t> served;  // [laws] draft index of the served token, -1: outside, or none
 };
 
 // Target id -> draft index.
@@ -59,6 +61,9 @@ DraftIndex index_vocab(const std::vector<int64_t>& d2t);
 struct PackOptions {
   int steps = 1;
   int context_rows_max = 1024;  // rows kept before the first supervised one
+  // Rows before the first supervised one that are supervised too, the last of them at P - 2. Their
+  // label is the next prompt token: a law that gives it all.
+  int prompt_rows_max = 0;
   // The branches of a record: any trees over its refused rows. Unset: none. At step k > 0 a node's
   // column follows the first child; its other children are learnt from their own columns.
   std::function<BranchList(const TraceRecord&)> branches = nullptr;

@@ -10,9 +10,10 @@
 #include <exception>
 
 #include "base/bytes.h"
-#include "train/eagle3.h"
+#include "train/eagle3_forward.h"
 #include "train/head_loss.h"
 #include "train/optimizer.h"
+#include "train/window.h"
 
 // OpenBLAS has its own thread pool, which LibTorch's setting does not reach. Weak: another BLAS may
 // be linked.
@@ -48,32 +49,31 @@ Status check_records(RecordRefs records, const DraftShape& shape) {
   return Status::ok();
 }
 
-// Matches of the argmax with the served tokens, as long as they lead.
+// Matches of the argmax with the served tokens, as long as they lead. Only columns whose steps so
+// far all matched go on.
 std::vector<Leads> count_leads(const Eagle3& draft, const PackedBatch& batch, int depth) {
   const at::NoGradGuard no_grad;
   const BatchTensors tensors = to_tensors(batch, draft.shape, at::kFloat);
-  const std::vector<Tensor> states = eagle3_forward(draft, batch, tensors, depth);
+  Eagle3Forward forward(draft, batch, tensors);
   const auto queries = static_cast<size_t>(batch.queries);
   std::vector<uint8_t> lead(queries, 0);
-  std::vector<int64_t> open(queries);  // queries whose steps so far all matched
-  for (size_t i = 0; i < queries; ++i) open[i] = static_cast<int64_t>(i);
-  for (size_t k = 0; k < static_cast<size_t>(depth) && !open.empty(); ++k) {
-    const Tensor index = at::tensor(open, at::kLong);
-    std::vector<int64_t> next;
-    for (int64_t begin = 0; begin < index.size(0); begin += 256) {
-      const Tensor rows = index.narrow(0, begin, std::min<int64_t>(256, index.size(0) - begin));
-      const Tensor best =
-          at::linear(states[k].index_select(0, rows), draft[kOutput]).argmax(-1).contiguous();
+  for (size_t k = 0; k < static_cast<size_t>(depth); ++k) {
+    const Tensor states = forward.next();
+    std::vector<int64_t> matched;
+    for (int64_t begin = 0; begin < states.size(0); begin += 256) {
+      const Tensor rows = states.narrow(0, begin, std::min<int64_t>(256, states.size(0) - begin));
+      const Tensor best = at::linear(rows, draft[kOutput]).argmax(-1).contiguous();
       const auto* ids = best.data_ptr<int64_t>();
       for (int64_t j = 0; j < rows.size(0); ++j) {
-        const auto q = static_cast<size_t>(open[static_cast<size_t>(begin + j)]);
+        const auto q = static_cast<size_t>(forward.columns()[static_cast<size_t>(begin + j)]);
         const int64_t law = batch.query_law[k * queries + q];
         if (law < 0 || batch.served[static_cast<size_t>(law)] != ids[j]) continue;
         ++lead[q];
-        next.push_back(static_cast<int64_t>(q));
+        matched.push_back(begin + j);
       }
     }
-    open = std::move(next);
+    if (matched.empty()) break;
+    forward.keep(matched);
   }
   std::vector<Leads> out;
   for (const PackedRequest& r : batch.requests)
@@ -136,6 +136,7 @@ class TorchLearner final : public Learner {
     for (size_t i = 0; i < kTensorCount; ++i) {
       m_[i] = at::zeros_like(draft_.p[i]);
       v_[i] = at::zeros_like(draft_.p[i]);
+      mean_[i] = draft_.p[i].clone();
       // The head's gradient comes out of head_loss, not of autograd.
       if (i != kOutput) draft_.p[i].set_requires_grad(true);
     }
@@ -147,11 +148,11 @@ class TorchLearner final : public Learner {
 
   Result<std::vector<Leads>> leads(RecordRefs records, int depth) override {
     return guarded("score", [&]() -> Result<std::vector<Leads>> {
-      return score(draft_, vocab_, rows_, records, options_, depth);
+      return score(served_draft(), vocab_, rows_, records, options_, depth);
     });
   }
 
-  DraftWeights snapshot() const override { return eagle3_to(draft_, d2t_); }
+  DraftWeights snapshot() const override { return eagle3_to(served_draft(), d2t_); }
   const std::vector<int64_t>& vocab() const override { return d2t_; }
   Status set_vocab(std::vector<int64_t> d2t) override;
   std::vector<std::byte> save() const override;
@@ -160,8 +161,19 @@ class TorchLearner final : public Learner {
  private:
   Result<LearnResult> learn_or_throw(RecordRefs records);
   PackOptions pack_options(RecordRefs records);
-  std::vector<LossTerm> loss_terms(const PackedBatch& batch) const;
+  std::vector<LossTerm> loss_terms(const PackedBatch& batch, const RowBlock& block,
+                                   std::array<int, 2>& norms) const;
+  std::vector<int64_t> going_on(size_t columns, const Tensor& index,
+                                const std::vector<uint8_t>& hit, SmallRng& rng) const;
+  struct Backward {
+    std::vector<Tensor> states, grads;  // of each block: the rows that count, d(loss)/d(rows)
+    Tensor grad_head;
+  };
+  Result<Backward> run_steps(const PackedBatch& batch, const BatchTensors& tensors,
+                             LearnResult& result) const;
   void update(std::array<Tensor, kTensorCount>& grads);
+  void average();
+  Eagle3 served_draft() const;
 
   const TargetRows& rows_;
   const LearnOptions options_;
@@ -170,6 +182,7 @@ class TorchLearner final : public Learner {
   std::vector<int64_t> d2t_;
   DraftIndex vocab_;
   std::array<Tensor, kTensorCount> m_, v_;
+  std::array<Tensor, kTensorCount> mean_;  // of the weights over the last updates
   int64_t updates_ = 0;
   int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
@@ -178,6 +191,7 @@ PackOptions TorchLearner::pack_options(RecordRefs records) {
   PackOptions pack;
   pack.steps = options_.steps;
   pack.context_rows_max = options_.context_rows_max;
+  pack.prompt_rows_max = options_.prompt_rows_max;
   newest_version_ = std::max(newest_version_, newest_draft_version(records));
   if (options_.discard_lambda > 0) {
     const int64_t version_min = newest_version_ - options_.branch_versions_max;
@@ -186,15 +200,71 @@ PackOptions TorchLearner::pack_options(RecordRefs records) {
   return pack;
 }
 
-std::vector<LossTerm> TorchLearner::loss_terms(const PackedBatch& batch) const {
+// Rows of both terms in the block. norms: rows of step 0 that count, filled by the first block.
+std::vector<LossTerm> TorchLearner::loss_terms(const PackedBatch& batch, const RowBlock& block,
+                                               std::array<int, 2>& norms) const {
   RowOptions rows;
   rows.step_decay = options_.step_decay;
+  rows.prompt_weight = options_.prompt_weight;
   std::vector<LossTerm> terms;
-  terms.push_back({*objective_, counting_rows(batch, rows, objective_->needs(), at::kFloat)});
-  rows.branches = true;
-  rows.scale = options_.discard_lambda;
-  terms.push_back({*discard_, counting_rows(batch, rows, discard_->needs(), at::kFloat)});
+  for (const Objective* objective : {objective_.get(), discard_.get()}) {
+    int& norm = norms[terms.size()];
+    rows.branches = objective == discard_.get();
+    rows.scale = rows.branches ? options_.discard_lambda : 1.0;
+    if (block.step0 == 0) {
+      const RowBlock first = {0, 1, block.columns};
+      norm = counting_rows(batch, first, rows, objective->needs(), at::kFloat).rows;
+    }
+    rows.norm = norm;
+    terms.push_back(
+        {*objective, counting_rows(batch, block, rows, objective->needs(), at::kFloat)});
+  }
   return terms;
+}
+
+// Places among the columns that go on to the next step: those that serving would take there, and a
+// share of the others.
+std::vector<int64_t> TorchLearner::going_on(size_t columns, const Tensor& index,
+                                            const std::vector<uint8_t>& hit, SmallRng& rng) const {
+  std::vector<uint8_t> goes(columns, 0);
+  const auto* place = index.data_ptr<int64_t>();
+  for (size_t i = 0; i < hit.size(); ++i) goes[static_cast<size_t>(place[i])] = hit[i];
+  std::vector<int64_t> places;
+  for (size_t i = 0; i < columns; ++i)
+    if (goes[i] != 0 || rng.chance(options_.unreached_share))
+      places.push_back(static_cast<int64_t>(i));
+  return places;
+}
+
+// Forward and losses. Without a row that counts: no states, and a gradient of zero.
+Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
+                                                       const BatchTensors& tensors,
+                                                       LearnResult& result) const {
+  Backward back;
+  back.grad_head = at::zeros_like(draft_[kOutput]);
+  Eagle3Forward forward(draft_, batch, tensors);
+  SmallRng rng(options_.seed + static_cast<uint64_t>(updates_));
+  std::array<int, 2> norms = {0, 0};
+  const int together = objective_->needs().by_column ? options_.steps : 1;
+  for (int k = 0; k < options_.steps; k += together) {
+    std::vector<Tensor> states;
+    for (int j = 0; j < together; ++j) states.push_back(forward.next());
+    const auto terms = loss_terms(batch, {k, together, forward.columns()}, norms);
+    const Tensor index = rows_of_terms(terms);
+    if (!index.defined()) break;
+    back.states.push_back(at::cat(states, 0).index_select(0, index));
+    HeadLoss head = head_loss(terms, back.states.back().detach(), draft_[kOutput], back.grad_head);
+    if (!std::isfinite(head.loss)) return Status::internal("loss is not finite");
+    back.grads.push_back(head.grad_states);
+    result.loss += head.loss;
+    result.rows += terms[0].rows.rows;
+    result.branch_rows += terms[1].rows.rows;
+    if (together > 1 || options_.unreached_share >= 1) continue;
+    const auto places = going_on(forward.columns().size(), index, head.hit, rng);
+    if (places.empty()) break;
+    forward.keep(places);
+  }
+  return back;
 }
 
 Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
@@ -205,25 +275,17 @@ Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
   LearnResult result;
   result.columns = batch->queries;
   if (batch->queries == 0) return result;
-  const std::vector<LossTerm> terms = loss_terms(*batch);
-  result.rows = terms[0].rows.rows;
-  result.branch_rows = terms[1].rows.rows;
-  const Tensor index = rows_of_terms(terms);
-  if (!index.defined()) return result;  // all masked: zero, not NaN
-
   const BatchTensors tensors = to_tensors(*batch, draft_.shape, at::kFloat);
-  const Tensor states =
-      at::cat(eagle3_forward(draft_, *batch, tensors, options_.steps), 0).index_select(0, index);
-  HeadLoss head = head_loss(terms, states.detach(), draft_[kOutput]);
-  if (!std::isfinite(head.loss)) return Status::internal("loss is not finite");
-  torch::autograd::backward({states}, {head.grad_states});
+  auto back = run_steps(*batch, tensors, result);
+  if (!back) return back.status();
+  if (back->states.empty()) return result;  // all masked: zero, not NaN
+  torch::autograd::backward(back->states, back->grads);
 
   std::array<Tensor, kTensorCount> grads;
   for (size_t i = 0; i < kTensorCount; ++i)
-    grads[i] = i == kOutput ? head.grad_head : draft_.p[i].grad().contiguous();
+    grads[i] = i == kOutput ? back->grad_head : draft_.p[i].grad().contiguous();
   update(grads);
   for (size_t i = 0; i < kTensorCount; ++i) draft_.p[i].mutable_grad().reset();
-  result.loss = head.loss;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
 }
@@ -237,6 +299,10 @@ void TorchLearner::update(std::array<Tensor, kTensorCount>& grads) {
   const double scale =
       options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / norm : 1.0;
   ++updates_;
+  const float warm =
+      updates_ < options_.warmup_updates
+          ? static_cast<float>(updates_) / static_cast<float>(options_.warmup_updates)
+          : 1.0f;
   for (size_t i = 0; i < kTensorCount; ++i) {
     const bool matrix = draft_.p[i].dim() == 2;
     const AdamW adamw = {options_.beta1, options_.beta2, 1e-8f,
@@ -248,15 +314,33 @@ void TorchLearner::update(std::array<Tensor, kTensorCount>& grads) {
         adamw,
         {draft_.p[i].data_ptr<float>(), grads[i].data_ptr<float>(), m_[i].data_ptr<float>(),
          v_[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())},
-        updates_, rate, static_cast<float>(scale));
+        updates_, warm * rate, static_cast<float>(scale));
   }
+  average();
+}
+
+// Every few updates, by a weight to match. Over the last quarter of the updates while there are
+// few: an early mean must not hold back a draft that learns fast.
+void TorchLearner::average() {
+  constexpr int64_t kEvery = 4;
+  if (options_.average_updates == 0 || updates_ % kEvery != 0) return;
+  const int64_t horizon = std::min<int64_t>(options_.average_updates, updates_ / 4);
+  const double share = std::min(1.0, static_cast<double>(kEvery) / static_cast<double>(horizon));
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < kTensorCount; ++i) mean_[i].lerp_(draft_.p[i], share);
+}
+
+Eagle3 TorchLearner::served_draft() const {
+  Eagle3 served = draft_;
+  if (options_.average_updates > 0) served.p = mean_;
+  return served;
 }
 
 Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
   if (d2t == d2t_) return Status::ok();
   const auto d = static_cast<size_t>(draft_.shape.hidden);
   Tensor head = at::zeros({static_cast<int64_t>(d2t.size()), draft_.shape.hidden});
-  Tensor m = at::zeros_like(head), v = at::zeros_like(head);
+  Tensor m = at::zeros_like(head), v = at::zeros_like(head), mean = at::zeros_like(head);
   std::vector<int64_t> fresh;
   std::vector<size_t> fresh_row;
   for (size_t i = 0; i < d2t.size(); ++i) {
@@ -270,14 +354,17 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
     std::copy_n(draft_[kOutput].data_ptr<float>() + from, d, head.data_ptr<float>() + i * d);
     std::copy_n(m_[kOutput].data_ptr<float>() + from, d, m.data_ptr<float>() + i * d);
     std::copy_n(v_[kOutput].data_ptr<float>() + from, d, v.data_ptr<float>() + i * d);
+    std::copy_n(mean_[kOutput].data_ptr<float>() + from, d, mean.data_ptr<float>() + i * d);
   }
   std::vector<float> rows(fresh.size() * d);
   if (Status s = rows_.head_rows(fresh, rows.data()); !s) return s;
   for (size_t i = 0; i < fresh.size(); ++i)
-    std::copy_n(rows.data() + i * d, d, head.data_ptr<float>() + fresh_row[i] * d);
+    for (const Tensor* to : {&head, &mean})
+      std::copy_n(rows.data() + i * d, d, to->data_ptr<float>() + fresh_row[i] * d);
   draft_.p[kOutput] = head;
   m_[kOutput] = m;
   v_[kOutput] = v;
+  mean_[kOutput] = mean;
   d2t_ = std::move(d2t);
   vocab_ = index_vocab(d2t_);
   return Status::ok();
@@ -287,13 +374,13 @@ std::vector<std::byte> TorchLearner::save() const {
   ByteWriter out;
   size_t floats = 0;
   for (const Tensor& p : draft_.p) floats += static_cast<size_t>(p.numel());
-  out.reserve(floats * 12 + d2t_.size() * 8 + 1024);
+  out.reserve(floats * 16 + d2t_.size() * 8 + 1024);
   out.put<int64_t>(updates_);
   out.put<uint64_t>(d2t_.size());
   out.put_span<int64_t>(d2t_);
   for (size_t i = 0; i < kTensorCount; ++i) {
     const auto count = static_cast<size_t>(draft_.p[i].numel());
-    for (const Tensor& t : {draft_.p[i], m_[i], v_[i]})
+    for (const Tensor& t : {draft_.p[i], m_[i], v_[i], mean_[i]})
       out.put_span<float>({t.data_ptr<float>(), count});
   }
   return std::move(out).take();
@@ -303,7 +390,7 @@ Status TorchLearner::load(std::span<const std::byte> bytes) {
   ByteReader in(bytes);
   const auto updates = in.get<int64_t>();
   std::vector<int64_t> d2t = in.get_vector<int64_t>(in.get<uint64_t>());
-  std::array<Tensor, kTensorCount> loaded[3];
+  std::array<Tensor, kTensorCount> loaded[4];
   for (size_t i = 0; i < kTensorCount; ++i) {
     std::vector<int64_t> shape = draft_.p[i].sizes().vec();
     if (i == kOutput) shape[0] = static_cast<int64_t>(d2t.size());
@@ -319,6 +406,7 @@ Status TorchLearner::load(std::span<const std::byte> bytes) {
   draft_.p = loaded[0];
   m_ = loaded[1];
   v_ = loaded[2];
+  mean_ = loaded[3];
   for (size_t i = 0; i < kTensorCount; ++i)
     if (i != kOutput) draft_.p[i].set_requires_grad(true);
   updates_ = updates;

@@ -35,6 +35,12 @@ bool all_finite(DraftWeights& weights) {
          finite(weights.down) && finite(weights.output_norm) && finite(weights.output);
 }
 
+void drop_branches(TraceRecord& record) {
+  record.refused = {};
+  record.refused_taps = {};
+  record.refused_laws = {};
+}
+
 double running_mean(double mean, double value, uint64_t count) {
   const double keep = std::min(0.95, 1.0 - 1.0 / static_cast<double>(count));
   return keep * mean + (1 - keep) * value;
@@ -108,6 +114,7 @@ Result<bool> TrainLoop::take_in() {
     if (!usable(stored.record)) continue;
     figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
     vocab_.observe(stored.record);
+    if (!options_.branches) drop_branches(stored.record);
     window_.add(std::move(stored), rng_);
   }
   if (auto stats = seams_.buffer.stats())
@@ -142,6 +149,8 @@ Status TrainLoop::train() {
     return ++failures_ < kFailuresMax ? Status::ok() : result.status();
   }
   failures_ = 0;
+  figures_.trained_columns += static_cast<uint64_t>(result->columns);
+  figures_.training_s += result->seconds;
   if (result->rows + result->branch_rows == 0) return Status::ok();
   figures_.loss = running_mean(figures_.loss, result->loss, figures_.steps);
   if (figures_.steps <= 20) loss_first_ = figures_.loss;

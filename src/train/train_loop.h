@@ -35,7 +35,8 @@ struct TrainLoopOptions {
   int publish_every_records = 16;  // further ones between two offers
   double checkpoint_every_s = 30;
   double status_every_s = 2;
-  bool once = false;  // leave when the buffer is drained and every record has had its passes
+  bool once = false;      // leave when the buffer is drained and every record has had its passes
+  bool branches = false;  // refused rows are learnt from; otherwise they take no memory
   uint64_t seed = 1;
 };
 
@@ -57,6 +58,8 @@ struct TrainFigures {
   int64_t version = 0;
   double holdout_accept_len = 0;  // of the last offer; 0: none yet
   uint64_t trained_tokens = 0;    // served tokens of the records taken in
+  uint64_t trained_columns = 0;   // supervised columns, each pass again, since the start
+  double training_s = 0;          // spent on them
   uint64_t offers = 0, published = 0;
 };
 

@@ -157,6 +157,21 @@ std::vector<Flag> loss_flags() {
   return {
       objective_flag(),
       step_weights_flag(),
+      number("--train-unreached",
+             "share of the rows that train a further step where serving would have stopped",
+             AURORA_AT(learn.unreached_share), 0.0f, 1.0f),
+      number("--train-prompt-rows", "last tokens of a prompt that are learnt from too",
+             AURORA_AT(learn.prompt_rows_max), 0, 1 << 20),
+      number("--train-prompt-weight", "weight of a prompt token's row",
+             AURORA_AT(learn.prompt_weight), 0.0f, 1.0f),
+      number("--train-average", "updates whose mean serves; 0: the last weights",
+             AURORA_AT(learn.average_updates), 0, 1 << 20),
+      number("--train-warmup", "updates over which the rates rise", AURORA_AT(learn.warmup_updates),
+             0, 1 << 20),
+      number("--train-beta1", "of AdamW", AURORA_AT(learn.beta1), 0.0f, 0.9999f),
+      number("--train-beta2", "of AdamW", AURORA_AT(learn.beta2), 0.0f, 0.9999f),
+      number("--train-decay", "weight decay of the matrices", AURORA_AT(learn.weight_decay), 0.0f,
+             10.0f),
       number("--discard-lambda", "weight of the refused tokens' KL; 0: they are not learnt from",
              AURORA_AT(learn.discard_lambda), 0.0f, 100.0f),
       number("--discard-top-k", "most probable tokens of a refused row's law that count; 0: all",
@@ -254,6 +269,8 @@ Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
     return Status::invalid("the target model is missing: give it by -m FILE.gguf");
   options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
   options.loop.vocab_size = options.vocab;
+  options.learn.seed = options.loop.seed;
+  options.loop.branches = options.learn.discard_lambda > 0;
   return options;
 }
 

@@ -1,11 +1,10 @@
 // The draft's forward against an independent one in plain loops, and its gradient against finite
 // differences.
-#include "train/eagle3.h"
-
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "train/eagle3_forward.h"
 #include "train/head_loss.h"
 #include "train/toy_training.h"
 
@@ -156,15 +155,22 @@ TEST(Eagle3, ForwardIsThatOfPlainLoopsForEverySampleOfAPackedBatch) {
   }
 }
 
-double loss_of(const Eagle3& draft, const Packed& packed, HeadLoss* out, at::Tensor* states_out) {
+struct Loss {
+  HeadLoss head;
+  at::Tensor states, grad_head;
+};
+
+double loss_of(const Eagle3& draft, const Packed& packed, Loss* out) {
   const auto objective = make_objective(ObjectiveKind::kForwardKl);
-  const LossTerm term = {*objective, counting_rows(packed.batch, {.step_decay = 0.8},
-                                                   objective->needs(), at::kDouble)};
-  const at::Tensor states = at::cat(eagle3_forward(draft, packed.batch, packed.tensors, 3), 0)
-                                .index_select(0, term.rows.index);
-  *out = head_loss({&term, 1}, states.detach(), draft[kOutput]);
-  *states_out = states;
-  return out->loss;
+  const std::vector<int64_t> columns = all_columns(packed.batch);
+  const LossTerm term = {*objective,
+                         counting_rows(packed.batch, {0, 3, columns}, {.step_decay = 0.8},
+                                       objective->needs(), at::kDouble)};
+  out->states = at::cat(eagle3_forward(draft, packed.batch, packed.tensors, 3), 0)
+                    .index_select(0, term.rows.index);
+  out->grad_head = at::zeros_like(draft[kOutput]);
+  out->head = head_loss({&term, 1}, out->states.detach(), draft[kOutput], out->grad_head);
+  return out->head.loss;
 }
 
 // Central differences, h = 1e-5, float64: error about 1e-9.
@@ -175,23 +181,22 @@ TEST(Eagle3, GradientIsThatOfFiniteDifferences) {
   draft.context_grad = true;
   for (size_t i = 0; i < kTensorCount; ++i)
     if (i != kOutput) draft.p[i].set_requires_grad(true);
-  HeadLoss head;
-  at::Tensor states;
-  loss_of(draft, packed, &head, &states);
-  torch::autograd::backward({states}, {head.grad_states});
+  Loss loss;
+  loss_of(draft, packed, &loss);
+  torch::autograd::backward({loss.states}, {loss.head.grad_states});
   const at::NoGradGuard no_grad;
   std::mt19937 rng(5);
   for (size_t i = 0; i < kTensorCount; ++i) {
-    const at::Tensor grad = i == kOutput ? head.grad_head : draft.p[i].grad();
+    const at::Tensor grad = i == kOutput ? loss.grad_head : draft.p[i].grad();
     for (int sample = 0; sample < 12; ++sample) {
       const int64_t at_index = static_cast<int64_t>(rng()) % draft.p[i].numel();
       double* value = draft.p[i].data_ptr<double>() + at_index;
       const double kept = *value, h = 1e-5;
-      HeadLoss ignored;
+      Loss ignored;
       *value = kept + h;
-      const double above = loss_of(draft, packed, &ignored, &states);
+      const double above = loss_of(draft, packed, &ignored);
       *value = kept - h;
-      const double below = loss_of(draft, packed, &ignored, &states);
+      const double below = loss_of(draft, packed, &ignored);
       *value = kept;
       const double expected = (above - below) / (2 * h);
       EXPECT_NEAR(grad.reshape(-1)[at_index].item<double>(), expected,

@@ -41,6 +41,32 @@ TEST(PackedBatch, ColumnsOfOneRequest) {
   EXPECT_EQ(batch->position.back(), 6);
 }
 
+// P = 5, two prompt rows: columns t = 2, 3 besides, whose labels are x_4 (the prompt's last token),
+// x_5 ... at step 0 and on; the laws begin with those of x_3, x_4.
+TEST(PackedBatch, PromptRowsAreLabelledByThePrompt) {
+  const TraceRecord r = toy_record({.prompt_tokens = 5, .served_tokens = 3});
+  const TraceRecord* records[] = {&r};
+  auto batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(),
+                    {.steps = 2, .context_rows_max = 1000, .prompt_rows_max = 2});
+  ASSERT_TRUE(batch.is_ok());
+  EXPECT_EQ(batch->query_row, (std::vector<int64_t>{2, 3, 4, 5}));
+  EXPECT_EQ(batch->query_law, (std::vector<int64_t>{1, 2, 3, 4, 2, 3, 4, -1}));
+  EXPECT_EQ(batch->law_of_prompt, (std::vector<uint8_t>{1, 1, 0, 0, 0}));
+  for (int i = 0; i < 5; ++i)
+    EXPECT_EQ(batch->served[static_cast<size_t>(i)], r.tokens[static_cast<size_t>(3 + i)]);
+  const auto k = static_cast<size_t>(batch->law_k);
+  EXPECT_EQ(batch->law_ids[k], r.tokens[4]);
+  EXPECT_EQ(batch->law_probs[k], 1.0f);
+  EXPECT_EQ(batch->law_mass[1], 1.0f);
+  EXPECT_NEAR(batch->law_mass[2], 0.96f, 1e-5);
+  // More than there are: t = 0 ... P-2.
+  batch = pack(records, index_vocab(first_ids(kToyVocab)), ToyRows(),
+               {.steps = 1, .context_rows_max = 1000, .prompt_rows_max = 100});
+  ASSERT_TRUE(batch.is_ok());
+  EXPECT_EQ(batch->queries, 4 + 2);
+  EXPECT_EQ(batch->law_of_prompt, (std::vector<uint8_t>{1, 1, 1, 1, 0, 0, 0}));
+}
+
 TEST(PackedBatch, LongPromptsKeepTheirPositions) {
   const TraceRecord r = toy_record({.prompt_tokens = 20, .served_tokens = 4});
   const TraceRecord* records[] = {&r};

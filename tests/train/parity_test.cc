@@ -10,7 +10,7 @@
 #include <random>
 
 #include "train/draft_file.h"
-#include "train/eagle3.h"
+#include "train/eagle3_forward.h"
 #include "train/llama_draft.h"
 #include "train/target_weights.h"
 #include "train/temp_file.h"

@@ -4,12 +4,14 @@
 
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <random>
 #include <span>
 #include <vector>
 
 #include "trace/record.h"
 #include "train/learner.h"
+#include "train/packed_batch.h"
 
 namespace aurora {
 
@@ -27,6 +29,12 @@ inline DraftShape toy_shape() {
   shape.target_layers = 6;
   shape.tap_layers[0] = 2, shape.tap_layers[1] = 3, shape.tap_layers[2] = 5;
   return shape;
+}
+
+inline std::vector<int64_t> all_columns(const PackedBatch& batch) {
+  std::vector<int64_t> columns(static_cast<size_t>(batch.queries));
+  std::iota(columns.begin(), columns.end(), 0);
+  return columns;
 }
 
 // Values of `seed` and `row`: the same for embedding and head, as in a tied target.

@@ -8,7 +8,7 @@
 #include <limits>
 #include <random>
 
-#include "train/eagle3.h"
+#include "train/eagle3_forward.h"
 #include "train/head_loss.h"
 #include "train/toy_training.h"
 
@@ -256,19 +256,22 @@ Gradient gradient(const DraftWeights& weights, const std::vector<Sample>& all,
   Eagle3 draft = with_grad(weights);
   const PackedBatch batch = pack_samples(all, weights);
   const RowOptions options = {.branches = branches, .step_decay = 0.8};
-  const LossTerm term = {objective, counting_rows(batch, options, objective.needs(), at::kDouble)};
+  const std::vector<int64_t> columns = all_columns(batch);
+  const LossTerm term = {objective, counting_rows(batch, {0, kSteps, columns}, options,
+                                                  objective.needs(), at::kDouble)};
   Gradient out;
   for (size_t i = 0; i < kTensorCount; ++i) out.grads.push_back(at::zeros_like(draft.p[i]));
   if (term.rows.rows == 0) return out;
   const auto steps =
       eagle3_forward(draft, batch, to_tensors(batch, draft.shape, at::kDouble), kSteps);
   const Tensor states = at::cat(steps, 0).index_select(0, term.rows.index);
-  const HeadLoss head = head_loss({&term, 1}, states.detach(), draft[kOutput]);
+  Tensor grad_head = at::zeros_like(draft[kOutput]);
+  const HeadLoss head = head_loss({&term, 1}, states.detach(), draft[kOutput], grad_head);
   torch::autograd::backward({states}, {head.grad_states});
   const double rows = term.rows.rows;
   out.loss = head.loss * rows;
   for (size_t i = 0; i < kTensorCount; ++i) {
-    const Tensor grad = i == kOutput ? head.grad_head : draft.p[i].grad();
+    const Tensor grad = i == kOutput ? grad_head : draft.p[i].grad();
     if (grad.defined()) out.grads[i] = grad * rows;
   }
   return out;
@@ -303,6 +306,41 @@ TEST(Tree, APackedBatchEqualsItsSamplesAlone) {
     }
   }
   expect_packed_is_alone(*make_discard_objective(2), true);
+}
+
+// Columns that stop after a step leave the others' states and gradients as they are.
+TEST(Tree, ColumnsThatGoOnAloneAreThoseOfAllColumns) {
+  const DraftWeights weights = toy();
+  const std::vector<Sample> all = samples();
+  const Eagle3 draft = with_grad(weights);
+  const PackedBatch batch = pack_samples(all, weights);
+  const BatchTensors tensors = to_tensors(batch, draft.shape, at::kDouble);
+  const auto expected = eagle3_forward(draft, batch, tensors, kSteps);
+  Eagle3Forward forward(draft, batch, tensors);
+  std::mt19937 rng(3);
+  Tensor loss = at::zeros({}, at::kDouble), all_loss = at::zeros({}, at::kDouble);
+  const Tensor pull = at::linspace(-1, 1, draft.shape.hidden, at::kDouble);
+  for (int k = 0; k < kSteps; ++k) {
+    const Tensor states = forward.next();
+    const std::vector<int64_t> columns = forward.columns();
+    ASSERT_EQ(states.size(0), static_cast<int64_t>(columns.size()));
+    const Tensor theirs = expected[static_cast<size_t>(k)].index_select(0, at::tensor(columns));
+    EXPECT_LT((states - theirs).abs().max().item<double>(), 1e-11) << "step " << k;
+    loss = loss + (states * pull).sum();
+    all_loss = all_loss + (theirs * pull).sum();
+    std::vector<int64_t> places;
+    for (size_t i = 0; i < columns.size(); ++i)
+      if (rng() % 3 != 0 || i == 0) places.push_back(static_cast<int64_t>(i));
+    forward.keep(places);
+  }
+  EXPECT_GT(forward.columns().back(), batch.path_queries());  // nodes are among them
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < kTensorCount; ++i)
+    if (i != kOutput) inputs.push_back(draft.p[i]);
+  const auto grads = torch::autograd::grad({loss}, inputs);
+  const auto all_grads = torch::autograd::grad({all_loss}, inputs);
+  for (size_t i = 0; i < grads.size(); ++i)
+    EXPECT_LT((grads[i] - all_grads[i]).abs().max().item<double>(), 1e-10) << "tensor " << i;
 }
 
 // A node whose fork has no row before it sees itself alone.

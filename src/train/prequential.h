@@ -1,0 +1,39 @@
+// A training recipe on a recorded stream, prequentially: each group of requests is scored by the
+// draft that would have served it, trained on all requests before, and is trained on afterwards by
+// the loop that trains beside a server. `aurora bench learn` runs it for many recipes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "train/train_options.h"
+
+namespace aurora {
+
+struct PrequentialOptions {
+  TrainOptions train;            // the recipe
+  std::string trace_db;          // folder of a trace buffer; read, never written
+  std::string json;              // figures, rewritten after every window
+  std::vector<int> depths;       // draft lengths scored, rising
+  int64_t tokens_max = 0;        // served tokens of the stream; 0: all
+  int64_t tokens_skip = 0;       // served tokens left out before
+  int group_requests = 8;        // between two swaps
+  int window_requests = 50;      // of one figure
+  double passes = 4;             // trained columns for each served column
+  bool freeze_at_shift = false;  // where the domain changes, go on scoring the draft of that moment
+  int64_t offline_tokens = 0;    // above 0: train on so many tokens first, then score the rest with
+                                 // that draft and train no more
+};
+
+// Flags before `--`, the recipe behind it. invalid: one sentence.
+Result<PrequentialOptions> parse_prequential_options(const std::vector<std::string>& args);
+
+// Progress on stderr, figures in options.json:
+// {"done": true, "depths": [4], "windows": [{"requests": 50, "served_tokens": 4000, "domain":
+// "sql",
+//  "accept_len": [1.2], "frozen_accept_len": [1.1]}, ...], "accept_len": [1.3], "trained_columns":
+//  n, "rows_per_s": x, "seconds": s}. served_tokens counts from the beginning of the stream.
+Status run_prequential(const PrequentialOptions& options);
+
+}  // namespace aurora
