@@ -147,6 +147,7 @@ int run(const BenchOptions& options) {
 }  // namespace
 
 int bench_main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "learn") return bench_learn_main({argv + 2, argv + argc});
   const auto options = parse_bench_options({argv + 1, argv + argc});
   if (!options) {
     std::fprintf(stderr, "aurora bench: %s\n", options.status().message().c_str());

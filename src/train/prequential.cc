@@ -18,17 +18,45 @@ namespace {
 
 constexpr size_t kReadBytes = 256u << 20;
 
-// A recording that shows its records bit by bit, and takes no acknowledgement.
-class Released final : public TraceBuffer {
+// Recordings one behind the other, under rising sequence numbers, shown bit by bit. Takes no
+// acknowledgement.
+class Recording final : public TraceBuffer {
  public:
-  explicit Released(TraceBuffer& recording) : recording_(recording) {}
+  static Result<std::unique_ptr<Recording>> open(const std::vector<std::string>& dirs) {
+    auto recording = std::make_unique<Recording>();
+    for (const std::string& dir : dirs) {
+      auto buffer = open_lmdb_buffer({.dir = dir, .role = TraceBufferOptions::Role::kReader});
+      if (!buffer) return buffer.status();
+      auto stats = (*buffer)->stats();
+      if (!stats) return stats.status();
+      const uint64_t before = recording->parts_.empty() ? 0 : recording->parts_.back().end;
+      recording->parts_.push_back({std::move(*buffer), before, before + stats->last_sequence});
+    }
+    return recording;
+  }
+
   void release(uint64_t up_to) { up_to_ = up_to; }
+
+  // Of what is not released yet, too.
+  Result<std::vector<StoredRecord>> peek(uint64_t after, size_t count, size_t bytes_max) {
+    for (const Part& part : parts_) {
+      if (after >= part.end) continue;
+      auto records =
+          part.buffer->read(std::max(after, part.before) - part.before, count, bytes_max);
+      if (!records || !records->empty()) {
+        if (records)
+          for (StoredRecord& stored : *records) stored.sequence += part.before;
+        return records;
+      }
+    }
+    return std::vector<StoredRecord>{};
+  }
 
   Result<uint64_t> append(const TraceRecord&) override {
     return Status::invalid("a recording is read only");
   }
   Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override {
-    auto records = recording_.read(after, count, bytes_max);
+    auto records = peek(after, count, bytes_max);
     if (!records) return records;
     std::erase_if(*records, [this](const StoredRecord& r) { return r.sequence > up_to_; });
     return records;
@@ -43,7 +71,11 @@ class Released final : public TraceBuffer {
   }
 
  private:
-  TraceBuffer& recording_;
+  struct Part {
+    std::unique_ptr<TraceBuffer> buffer;
+    uint64_t before, end;  // sequence numbers before + 1 ... end
+  };
+  std::vector<Part> parts_;
   uint64_t up_to_ = 0;
 };
 
@@ -145,7 +177,7 @@ class Report {
 struct Parts {
   std::unique_ptr<TargetWeights> target;
   std::unique_ptr<RowsOfTarget> rows;
-  std::unique_ptr<TraceBuffer> recording;
+  std::unique_ptr<Recording> recording;
   std::optional<Registry> registry;  // nothing is published; the loop wants one
   std::unique_ptr<Learner> learner;
   TrainLoopOptions loop;
@@ -159,8 +191,7 @@ Result<Parts> join(const PrequentialOptions& options, const std::string& scratch
   parts.target = std::move(*target);
   auto fingerprint = file_fingerprint(train.model);
   if (!fingerprint) return fingerprint.status();
-  auto recording =
-      open_lmdb_buffer({.dir = options.trace_db, .role = TraceBufferOptions::Role::kReader});
+  auto recording = Recording::open(options.trace_dbs);
   if (!recording) return recording.status();
   parts.recording = std::move(*recording);
   auto registry = Registry::open(scratch);
@@ -184,9 +215,9 @@ class Run {
   Run(const PrequentialOptions& options, Parts& parts)
       : options_(options),
         parts_(parts),
-        released_(*parts.recording),
         report_(options),
-        loop_(parts.loop, {released_, *parts.registry, *parts.learner, {}, {}, [](double) {}}) {}
+        loop_(parts.loop,
+              {*parts.recording, *parts.registry, *parts.learner, {}, {}, [](double) {}}) {}
 
   Status all() {
     const int64_t start = steady_us();
@@ -201,7 +232,7 @@ class Run {
     }
     std::fputc('\n', stderr);
     if (report_.tokens() == 0)
-      return Status::invalid(options_.trace_db + " holds no record of this target");
+      return Status::invalid(options_.trace_dbs[0] + " holds no record of this target");
     return report_.write(loop_.figures(), seconds_, true);
   }
 
@@ -210,7 +241,7 @@ class Run {
     std::vector<StoredRecord> group;
     while (static_cast<int>(group.size()) < options_.group_requests) {
       if (options_.tokens_max > 0 && seen_ >= options_.tokens_max) break;
-      auto one = parts_.recording->read(cursor_, 1, kReadBytes);
+      auto one = parts_.recording->peek(cursor_, 1, kReadBytes);
       if (!one) return one.status();
       if (one->empty()) break;
       cursor_ = one->front().sequence;
@@ -231,12 +262,12 @@ class Run {
     if (offline && report_.tokens() < options_.offline_tokens) {
       for (const TraceRecord* record : records) report_.skip(record->served_tokens());
       if (report_.tokens() < options_.offline_tokens) return Status::ok();
-      released_.release(cursor_);
+      parts_.recording->release(cursor_);
       return train();  // all of it at once
     }
     if (Status s = score(records); !s) return s;
     if (offline) return Status::ok();
-    released_.release(cursor_);
+    parts_.recording->release(cursor_);
     return train();
   }
 
@@ -285,7 +316,6 @@ class Run {
 
   const PrequentialOptions& options_;
   Parts& parts_;
-  Released released_;
   Report report_;
   TrainLoop loop_;
   std::unique_ptr<Scorer> frozen_;
@@ -315,7 +345,10 @@ bool read_depths(const std::string& text, std::vector<int>& out) {
 }
 
 bool set_option(PrequentialOptions& o, const std::string& flag, const std::string& value) {
-  if (flag == "--trace-db") return !(o.trace_db = value).empty();
+  if (flag == "--trace-db") {
+    o.trace_dbs.push_back(value);
+    return !value.empty();
+  }
   if (flag == "--json") return !(o.json = value).empty();
   if (flag == "--depths") return read_depths(value, o.depths);
   if (flag == "--tokens") return read_number<int64_t>(value, 0, o.tokens_max);
@@ -341,7 +374,7 @@ Result<PrequentialOptions> parse_prequential_options(const std::vector<std::stri
     if (!set_option(options, args[i], args[i + 1]))
       return Status::invalid("impossible flag or value: " + args[i] + " " + args[i + 1]);
   }
-  if (options.trace_db.empty() || options.json.empty())
+  if (options.trace_dbs.empty() || options.json.empty())
     return Status::invalid(
         "give --trace-db DIR and --json FILE, then -- and flags of aurora train");
   const size_t recipe = std::min(i + 1, args.size());
