@@ -38,6 +38,8 @@ trained on. Record a stream with `aurora serve --state S --buffer-mib N` and `au
   --passes X            trained rows for each served token (4)
   --group N             requests between two swaps (8)
   --window N            requests of one figure (50)
+  --domains A,B,...     these domains one behind the other (the stream as recorded)
+  --domain-requests N   of each of them at most
   --freeze-at-shift on  also score the draft of the moment at which the domain changed
   --offline-tokens N    train on the first N tokens alone, then score the rest without training
 )";

@@ -30,7 +30,8 @@ enum DraftTensor {
 
 struct Eagle3 {
   DraftShape shape;
-  bool bf16 = false;          // products in bf16
+  bool bf16 = false;   // products in bf16
+  double dropout = 0;  // of the MLP's hidden units and the attention's output, with gradients
   bool context_grad = false;  // gradient through keys and values of rows before the supervised ones
   std::array<at::Tensor, kTensorCount> p;
   const at::Tensor& operator[](DraftTensor i) const { return p[i]; }

@@ -174,10 +174,14 @@ Tensor Eagle3Forward::layer(const Tensor& state, const Tensor& z, at::ScalarType
   Tensor q = linear(d_, z, d_[kWq]).view({z.size(0), heads_.kv * heads_.group, heads_.dim});
   q = rotate(q, rope).view({z.size(0), heads_.kv, heads_.group, heads_.dim});
   add_entries(rotate(kv_heads(linear(d_, z, d_[kWk])), rope), kv_heads(linear(d_, z, d_[kWv])));
-  const Tensor h = state + linear(d_, attention(q), d_[kWo]);
+  const bool drops = d_.dropout > 0 && at::GradMode::is_enabled();
+  const auto dropped = [&](const Tensor& x) {
+    return drops ? at::dropout(x, d_.dropout, true) : x;
+  };
+  const Tensor h = state + linear(d_, dropped(attention(q)), d_[kWo]);
   const Tensor u = unit_rms(h, d_.shape.rms_eps) * d_[kFfnNorm];
   const Tensor hidden = at::silu(linear(d_, u, d_[kGate])) * linear(d_, u, d_[kUp]);
-  return h + linear(d_, hidden, d_[kDown]);
+  return h + linear(d_, dropped(hidden), d_[kDown]);
 }
 
 void Eagle3Forward::add_entries(const Tensor& key, const Tensor& value) {

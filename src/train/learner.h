@@ -57,9 +57,11 @@ struct LearnOptions {
   float lr_head = 1e-3f;
   float beta1 = 0.9f;
   float beta2 = 0.95f;
-  float weight_decay = 0.0f;    // of matrices, decoupled
-  int warmup_updates = 0;       // the rates rise to their value over so many updates
-  float clip_norm = 1.0f;       // of the whole gradient; 0: off
+  float weight_decay = 0.0f;  // of matrices, decoupled
+  int warmup_updates = 0;     // the rates rise to their value over so many updates
+  float dropout = 0.0f;       // of hidden units while training
+  float tap_noise = 0.0f;  // uniform noise on the taps, its deviation over their root mean square
+  float clip_norm = 1.0f;  // of the whole gradient; 0: off
   int context_rows_max = 1024;  // prompt rows kept before the first supervised one
   int threads = 1;
   bool bf16 = false;  // matrix products in bf16 through oneDNN; master weights stay fp32

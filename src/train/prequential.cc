@@ -9,169 +9,15 @@
 #include <optional>
 
 #include "base/clock.h"
-#include "base/files.h"
 #include "base/fingerprint.h"
+#include "train/prequential_report.h"
+#include "train/recording.h"
 #include "train/trainer_parts.h"
 
 namespace aurora {
 namespace {
 
 constexpr size_t kReadBytes = 256u << 20;
-
-// Recordings one behind the other, under rising sequence numbers, shown bit by bit. Takes no
-// acknowledgement.
-class Recording final : public TraceBuffer {
- public:
-  static Result<std::unique_ptr<Recording>> open(const std::vector<std::string>& dirs) {
-    auto recording = std::make_unique<Recording>();
-    for (const std::string& dir : dirs) {
-      auto buffer = open_lmdb_buffer({.dir = dir, .role = TraceBufferOptions::Role::kReader});
-      if (!buffer) return buffer.status();
-      auto stats = (*buffer)->stats();
-      if (!stats) return stats.status();
-      const uint64_t before = recording->parts_.empty() ? 0 : recording->parts_.back().end;
-      recording->parts_.push_back({std::move(*buffer), before, before + stats->last_sequence});
-    }
-    return recording;
-  }
-
-  void release(uint64_t up_to) { up_to_ = up_to; }
-
-  // Of what is not released yet, too.
-  Result<std::vector<StoredRecord>> peek(uint64_t after, size_t count, size_t bytes_max) {
-    for (const Part& part : parts_) {
-      if (after >= part.end) continue;
-      auto records =
-          part.buffer->read(std::max(after, part.before) - part.before, count, bytes_max);
-      if (!records || !records->empty()) {
-        if (records)
-          for (StoredRecord& stored : *records) stored.sequence += part.before;
-        return records;
-      }
-    }
-    return std::vector<StoredRecord>{};
-  }
-
-  Result<uint64_t> append(const TraceRecord&) override {
-    return Status::invalid("a recording is read only");
-  }
-  Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override {
-    auto records = peek(after, count, bytes_max);
-    if (!records) return records;
-    std::erase_if(*records, [this](const StoredRecord& r) { return r.sequence > up_to_; });
-    return records;
-  }
-  Status acknowledge(const std::string&, uint64_t) override { return Status::ok(); }
-  Result<uint64_t> acknowledged(const std::string&) override { return uint64_t{0}; }
-  Status remove_expired(int64_t) override { return Status::ok(); }
-  Result<TraceBufferStats> stats() override {
-    TraceBufferStats stats;
-    stats.last_sequence = up_to_;
-    return stats;
-  }
-
- private:
-  struct Part {
-    std::unique_ptr<TraceBuffer> buffer;
-    uint64_t before, end;  // sequence numbers before + 1 ... end
-  };
-  std::vector<Part> parts_;
-  uint64_t up_to_ = 0;
-};
-
-struct Depths {
-  std::vector<ReplayScore> served, frozen;  // one a depth
-
-  explicit Depths(size_t count) : served(count), frozen(count) {}
-};
-
-void add(ReplayScore& sum, const ReplayScore& more) {
-  sum.tokens += more.tokens;
-  sum.steps += more.steps;
-}
-
-// The figures, made as the stream goes by.
-class Report {
- public:
-  explicit Report(const PrequentialOptions& options)
-      : options_(options), window_(options.depths.size()), all_(options.depths.size()) {}
-
-  void add_group(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads,
-                 const std::vector<Leads>& frozen) {
-    for (size_t i = 0; i < records.size(); ++i) {
-      const int served = records[i]->served_tokens();
-      for (size_t d = 0; d < options_.depths.size(); ++d) {
-        const ReplayScore score = walk(cut(leads[i], options_.depths[d]), served);
-        add(window_.served[d], score);
-        add(all_.served[d], score);
-        if (!frozen.empty())
-          add(window_.frozen[d], walk(cut(frozen[i], options_.depths[d]), served));
-      }
-      tokens_ += served;
-      ++requests_;
-      domain_ = window_requests_++ == 0         ? records[i]->domain
-                : domain_ == records[i]->domain ? domain_
-                                                : "mixed";
-      if (requests_ % options_.window_requests == 0) end_window();
-    }
-  }
-
-  void skip(int64_t tokens) { tokens_ += tokens; }
-  int64_t tokens() const { return tokens_; }
-  double last() const { return last_; }
-
-  Status write(const TrainFigures& figures, double seconds, bool done) const {
-    std::string text = std::string("{\"done\": ") + (done ? "true" : "false") + ", \"depths\": [";
-    for (size_t d = 0; d < options_.depths.size(); ++d)
-      text += (d > 0 ? ", " : "") + std::to_string(options_.depths[d]);
-    text += "],\n \"windows\": [" + windows_ + "],\n \"accept_len\": " + list(all_.served);
-    char tail[160];
-    std::snprintf(tail, sizeof(tail),
-                  ", \"trained_columns\": %llu, \"rows_per_s\": %.1f, \"seconds\": %.1f}\n",
-                  static_cast<unsigned long long>(figures.trained_columns),
-                  figures.training_s > 0
-                      ? static_cast<double>(figures.trained_columns) / figures.training_s
-                      : 0.0,
-                  seconds);
-    return write_file_atomically(options_.json, text + tail, 0644);
-  }
-
- private:
-  static Leads cut(const Leads& leads, int depth) {
-    Leads out = leads;
-    for (uint8_t& lead : out) lead = std::min(lead, static_cast<uint8_t>(depth));
-    return out;
-  }
-
-  static std::string list(const std::vector<ReplayScore>& scores) {
-    std::string out = "[";
-    for (const ReplayScore& score : scores) {
-      char text[32];
-      std::snprintf(text, sizeof(text), "%s%.4f", out.size() > 1 ? ", " : "", score.accept_len());
-      out += text;
-    }
-    return out + "]";
-  }
-
-  void end_window() {
-    last_ = window_.served[0].accept_len();
-    windows_ += windows_.empty() ? "\n  " : ",\n  ";
-    windows_ += "{\"requests\": " + std::to_string(requests_) +
-                ", \"served_tokens\": " + std::to_string(tokens_) + ", \"domain\": \"" + domain_ +
-                "\", \"accept_len\": " + list(window_.served);
-    if (window_.frozen[0].steps > 0) windows_ += ", \"frozen_accept_len\": " + list(window_.frozen);
-    windows_ += "}";
-    window_ = Depths(options_.depths.size());
-    window_requests_ = 0;
-  }
-
-  const PrequentialOptions& options_;
-  Depths window_, all_;
-  std::string windows_, domain_;
-  int64_t tokens_ = 0;
-  int requests_ = 0, window_requests_ = 0;
-  double last_ = 1.0;
-};
 
 // Everything a run needs, joined once.
 struct Parts {
@@ -194,6 +40,10 @@ Result<Parts> join(const PrequentialOptions& options, const std::string& scratch
   auto recording = Recording::open(options.trace_dbs);
   if (!recording) return recording.status();
   parts.recording = std::move(*recording);
+  if (!options.domains.empty()) {
+    Status s = parts.recording->sort_by_domain(options.domains, options.domain_requests_max);
+    if (!s) return s;
+  }
   auto registry = Registry::open(scratch);
   if (!registry) return registry.status();
   parts.registry = std::move(*registry);
@@ -241,7 +91,7 @@ class Run {
     std::vector<StoredRecord> group;
     while (static_cast<int>(group.size()) < options_.group_requests) {
       if (options_.tokens_max > 0 && seen_ >= options_.tokens_max) break;
-      auto one = parts_.recording->peek(cursor_, 1, kReadBytes);
+      auto one = parts_.recording->next(cursor_, 1, kReadBytes);
       if (!one) return one.status();
       if (one->empty()) break;
       cursor_ = one->front().sequence;
@@ -316,7 +166,7 @@ class Run {
 
   const PrequentialOptions& options_;
   Parts& parts_;
-  Report report_;
+  PrequentialReport report_;
   TrainLoop loop_;
   std::unique_ptr<Scorer> frozen_;
   std::string domain_;
@@ -331,14 +181,21 @@ bool read_number(const std::string& text, T least, T& out) {
   return error == std::errc() && end == text.data() + text.size() && out >= least;
 }
 
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words(1);
+  for (const char c : text) {
+    if (c == ',') words.emplace_back();
+    else words.back() += c;
+  }
+  return words;
+}
+
 bool read_depths(const std::string& text, std::vector<int>& out) {
   out.clear();
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(',', at), text.size());
+  for (const std::string& word : words_of(text)) {
     int depth = 0;
-    if (!read_number(text.substr(at, end - at), 1, depth) || depth > 16) return false;
+    if (!read_number(word, 1, depth) || depth > 16) return false;
     out.push_back(depth);
-    at = end + 1;
   }
   std::sort(out.begin(), out.end());
   return true;
@@ -352,6 +209,8 @@ bool set_option(PrequentialOptions& o, const std::string& flag, const std::strin
   if (flag == "--json") return !(o.json = value).empty();
   if (flag == "--depths") return read_depths(value, o.depths);
   if (flag == "--tokens") return read_number<int64_t>(value, 0, o.tokens_max);
+  if (flag == "--domains") return !(o.domains = words_of(value)).empty();
+  if (flag == "--domain-requests") return read_number<size_t>(value, 1, o.domain_requests_max);
   if (flag == "--group") return read_number(value, 1, o.group_requests);
   if (flag == "--window") return read_number(value, 1, o.window_requests);
   if (flag == "--passes") return read_number(value, 0.0, o.passes);

@@ -14,12 +14,14 @@ namespace aurora {
 struct PrequentialOptions {
   TrainOptions train;                  // the recipe
   std::vector<std::string> trace_dbs;  // folders of trace buffers, one behind the other; only read
-  std::string json;                    // figures, rewritten after every window
-  std::vector<int> depths;             // draft lengths scored, rising
-  int64_t tokens_max = 0;              // served tokens of the stream; 0: all
-  int group_requests = 8;              // between two swaps
-  int window_requests = 50;            // of one figure
-  double passes = 4;                   // trained columns for each served column
+  std::vector<std::string> domains;    // in this order, one behind the other; empty: as recorded
+  size_t domain_requests_max = 1u << 30;  // of each
+  std::string json;                       // figures, rewritten after every window
+  std::vector<int> depths;                // draft lengths scored, rising
+  int64_t tokens_max = 0;                 // served tokens of the stream; 0: all
+  int group_requests = 8;                 // between two swaps
+  int window_requests = 50;               // of one figure
+  double passes = 4;                      // trained columns for each served column
   bool freeze_at_shift = false;  // where the domain changes, go on scoring the draft of that moment
   int64_t offline_tokens = 0;    // above 0: train on so many tokens first, then score the rest with
                                  // that draft and train no more

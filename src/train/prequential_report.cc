@@ -1,0 +1,88 @@
+#include "train/prequential_report.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/files.h"
+
+namespace aurora {
+namespace {
+
+void add(ReplayScore& sum, const ReplayScore& more) {
+  sum.tokens += more.tokens;
+  sum.steps += more.steps;
+}
+
+Leads cut(const Leads& leads, int depth) {
+  Leads out = leads;
+  for (uint8_t& lead : out) lead = std::min(lead, static_cast<uint8_t>(depth));
+  return out;
+}
+
+std::string list(const std::vector<ReplayScore>& scores) {
+  std::string out = "[";
+  for (const ReplayScore& score : scores) {
+    char text[32];
+    std::snprintf(text, sizeof(text), "%s%.4f", out.size() > 1 ? ", " : "", score.accept_len());
+    out += text;
+  }
+  return out + "]";
+}
+
+}  // namespace
+
+PrequentialReport::PrequentialReport(const PrequentialOptions& options)
+    : options_(options),
+      none_{std::vector<ReplayScore>(options.depths.size()),
+            std::vector<ReplayScore>(options.depths.size())},
+      window_(none_),
+      all_(none_) {}
+
+void PrequentialReport::add_group(const std::vector<const TraceRecord*>& records,
+                                  const std::vector<Leads>& leads,
+                                  const std::vector<Leads>& frozen) {
+  for (size_t i = 0; i < records.size(); ++i) {
+    const int served = records[i]->served_tokens();
+    for (size_t d = 0; d < options_.depths.size(); ++d) {
+      const ReplayScore score = walk(cut(leads[i], options_.depths[d]), served);
+      add(window_.served[d], score);
+      add(all_.served[d], score);
+      if (!frozen.empty()) add(window_.frozen[d], walk(cut(frozen[i], options_.depths[d]), served));
+    }
+    tokens_ += served;
+    ++requests_;
+    domain_ = window_requests_++ == 0         ? records[i]->domain
+              : domain_ == records[i]->domain ? domain_
+                                              : "mixed";
+    if (requests_ % options_.window_requests == 0) end_window();
+  }
+}
+
+Status PrequentialReport::write(const TrainFigures& figures, double seconds, bool done) const {
+  std::string text = std::string("{\"done\": ") + (done ? "true" : "false") + ", \"depths\": [";
+  for (size_t d = 0; d < options_.depths.size(); ++d)
+    text += (d > 0 ? ", " : "") + std::to_string(options_.depths[d]);
+  text += "],\n \"windows\": [" + windows_ + "],\n \"accept_len\": " + list(all_.served);
+  char tail[160];
+  std::snprintf(
+      tail, sizeof(tail), ", \"trained_columns\": %llu, \"rows_per_s\": %.1f, \"seconds\": %.1f}\n",
+      static_cast<unsigned long long>(figures.trained_columns),
+      figures.training_s > 0 ? static_cast<double>(figures.trained_columns) / figures.training_s
+                             : 0.0,
+      seconds);
+  return write_file_atomically(options_.json, text + tail, 0644);
+}
+
+void PrequentialReport::end_window() {
+  last_ = window_.served[0].accept_len();
+  windows_ += windows_.empty() ? "\n  " : ",\n  ";
+  windows_ += "{\"requests\": " + std::to_string(requests_) +
+              ", \"served_tokens\": " + std::to_string(tokens_) + ", \"domain\": \"" + domain_ +
+              "\", \"accept_len\": " + list(window_.served);
+  if (window_.frozen[0].steps > 0) windows_ += ", \"frozen_accept_len\": " + list(window_.frozen);
+  windows_ += "}";
+  window_ = none_;
+  window_requests_ = 0;
+}
+
+}  // namespace aurora

@@ -1,0 +1,45 @@
+// The figures of a prequential run, made as the stream goes by.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "train/gate.h"
+#include "train/prequential.h"
+
+namespace aurora {
+
+// `options` outlives it. One thread.
+class PrequentialReport {
+ public:
+  explicit PrequentialReport(const PrequentialOptions& options);
+
+  // One entry of leads a record; of frozen, too, or none at all.
+  void add_group(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads,
+                 const std::vector<Leads>& frozen);
+  void skip(int64_t tokens) { tokens_ += tokens; }  // served tokens that are not scored
+
+  int64_t tokens() const { return tokens_; }
+  double last() const { return last_; }  // accept length of the last window, at the first depth
+
+  // To options.json: format in prequential.h.
+  Status write(const TrainFigures& figures, double seconds, bool done) const;
+
+ private:
+  void end_window();
+
+  struct Scores {
+    std::vector<ReplayScore> served, frozen;  // one a depth
+  };
+
+  const PrequentialOptions& options_;
+  const Scores none_;
+  Scores window_, all_;
+  std::string windows_, domain_;
+  int64_t tokens_ = 0;
+  int requests_ = 0, window_requests_ = 0;
+  double last_ = 1.0;
+};
+
+}  // namespace aurora
