@@ -18,7 +18,8 @@ constexpr Command kCommands[] = {
     {"train", aurora::train_main, "the trainer alone, beside a server or on recorded traces"},
     {"replay", aurora::replay_main,
      "drives a server with recorded prompts and draws accept length over tokens"},
-    {"bench", aurora::bench_main, "verify: what a verify batch costs here; learn: training recipes on a recorded stream"},
+    {"bench", aurora::bench_main,
+     "verify: what a verify batch costs here; learn: training recipes on a recorded stream"},
 };
 
 void usage(FILE* out) {

@@ -1,7 +1,9 @@
 // `aurora serve`: llama-server with the speculator behind its seam and the trainer beside it.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 
 #include "aurora_tap_architectures.h"
@@ -9,6 +11,7 @@
 #include "base/fingerprint.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/deterministic.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
 #include "cli/trainer_process.h"
@@ -21,29 +24,39 @@ int llama_server(int argc, char** argv);
 namespace aurora {
 namespace {
 
-// The file's architecture, or why this file cannot be a target. Reads the header only.
-Result<std::string> target_architecture(const std::string& path) {
+using Gguf = std::unique_ptr<gguf_context, void (*)(gguf_context*)>;
+
+// The file's header, or why this file cannot be a target.
+Result<Gguf> open_target(const std::string& path) {
   if (!std::filesystem::is_regular_file(path)) {
     return Status::not_found("there is no model file " + path + "; give -m FILE.gguf");
   }
-  const std::unique_ptr<gguf_context, void (*)(gguf_context*)> file(
-      gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
+  Gguf file(gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
   if (!file) return Status::invalid(path + " is not a GGUF model; give the target's .gguf file");
   const int64_t key = gguf_find_key(file.get(), "general.architecture");
   if (key < 0 || gguf_get_kv_type(file.get(), key) != GGUF_TYPE_STRING) {
     return Status::invalid(path + " names no architecture; give the target's .gguf file");
   }
-  return std::string(gguf_get_val_str(file.get(), key));
+  return file;
 }
 
-Status check_target(const std::string& path) {
-  const auto architecture = target_architecture(path);
-  if (!architecture) return architecture.status();
-  for (const char* known : kTapArchitectures) {
-    if (*architecture == known) return Status::ok();
+bool can_be_tapped(const std::string& architecture) {
+  return std::any_of(std::begin(kTapArchitectures), std::end(kTapArchitectures),
+                     [&](const char* known) { return architecture == known; });
+}
+
+Status check_target(const ServeOptions& options) {
+  const auto file = open_target(options.model);
+  if (!file) return file.status();
+  const std::string architecture =
+      gguf_get_val_str(file->get(), gguf_find_key(file->get(), "general.architecture"));
+  if (can_be_tapped(architecture)) {
+    if (!options.deterministic) return Status::ok();
+    if (Status status = check_deterministic_flags(options); !status) return status;
+    return check_deterministic_target(file->get());
   }
   return Status::invalid(
-      "architecture '" + *architecture +
+      "architecture '" + architecture +
       "' does not name its layer outputs in llama.cpp, so it cannot be tapped; serve it with "
       "llama-server");
 }
@@ -59,7 +72,7 @@ std::string default_state(const std::string& target) {
 Status prepare(ServeOptions& options, std::string& target) {
   if (options.model.empty())
     return Status::invalid("no model given; run aurora serve -m TARGET.gguf");
-  if (Status status = check_target(options.model); !status) return status;
+  if (Status status = check_target(options); !status) return status;
   auto fingerprint = file_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   target = *fingerprint;
@@ -127,6 +140,10 @@ int serve_main(int argc, char** argv) {
     return 2;
   }
   if (options.kernels) kernels::install();
+  if (Status status = options.deterministic ? check_deterministic_cpu() : Status::ok(); !status) {
+    std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
+    return 2;
+  }
   Speculator speculator(speculator_options(options, target));
   seam = &speculator;
   std::unique_ptr<TrainerProcess> trainer;

@@ -61,6 +61,11 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_switch("--kernels", v, "auto", o.kernels);
        }},
+      {"--deterministic", "on|off",
+       "start only where the same greedy request always gets the same bytes (default: off)",
+       [](ServeOptions& o, const std::string& v) {
+         return need_switch("--deterministic", v, "on", o.deterministic);
+       }},
       {"--draft-depth", "N", "tokens drafted a step, 1 to 16 (default: 2)",
        [](ServeOptions& o, const std::string& v) {
          return need_number("--draft-depth", v, 1, 16, o.draft_depth);

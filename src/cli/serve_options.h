@@ -16,7 +16,8 @@ struct ServeOptions {
   bool capture = true;
   bool train = true;
   bool gate = true;
-  bool kernels = true;  // our matrix products, where this CPU has a fast backend for them
+  bool kernels = true;         // our matrix products, where this CPU has a fast backend for them
+  bool deterministic = false;  // start only where greedy text cannot depend on what was drafted
   int32_t draft_depth = 2;
   float draft_prob_min = 0;
   uint32_t depth_seed = 0;

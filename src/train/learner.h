@@ -43,12 +43,12 @@ struct LearnOptions {
   bool reach_weights = false;  // step k also weighs by the chance that serving gets there
   // Share of the columns that go on to the next step although serving would have stopped there (the
   // draft's argmax was not accepted). 1: all go on. Objectives over whole columns always take all.
-  float unreached_share = 1.0f;
+  float unreached_share = 0.1f;
   int prompt_rows_max = 0;     // prompt tokens before the answer that are labels too ...
   float prompt_weight = 0.3f;  // ... and their weight
   // What serves is the mean of the weights over about this many updates, shorter at the start. 0:
   // the weights themselves.
-  int average_updates = 0;
+  int average_updates = 200;
   float discard_lambda = 0.0f;      // weight of the refused branches' KL; 0: they are not packed
   int discard_top_k = 0;            // most probable tokens of a branch row's law that count; 0: all
   int64_t branch_versions_max = 8;  // branches of drafts so far behind the newest still count

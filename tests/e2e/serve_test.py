@@ -42,19 +42,28 @@ class BadInput(unittest.TestCase):
     def test_not_a_gguf(self):
         self.refused("is not a GGUF model", "-m", __file__)
 
-    def test_target_without_layer_outputs(self):
+    def refused_architecture(self, sentence, architecture, *flags):
         with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
-            key, value = b"general.architecture", b"mamba2-of-the-future"
+            key = b"general.architecture"
             file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(key)) + key +
-                       struct.pack("<IQ", 8, len(value)) + value)
+                       struct.pack("<IQ", 8, len(architecture)) + architecture)
             file.flush()
-            self.refused("does not name its layer outputs", "-m", file.name)
+            self.refused(sentence, "-m", file.name, *flags)
+
+    def test_target_without_layer_outputs(self):
+        self.refused_architecture("does not name its layer outputs", b"mamba2-of-the-future")
 
     def test_value_out_of_range(self):
         self.refused("--draft-depth is '99'", "-m", MODEL, "--draft-depth", "99")
 
     def test_flag_that_the_flywheel_cannot_serve(self):
         self.refused("--cache-reuse does not go with aurora serve", "-m", MODEL, "--cache-reuse", "64")
+
+    def test_deterministic_refuses_what_it_cannot_promise(self):
+        for sentence, *flags in (("stock's kernels", "--kernels", "off"), ("flash kernel", "-fa", "off"),
+                                 ("a cache of type q8_0", "-ctk", "q8_0")):
+            self.refused(sentence, "-m", MODEL, "--deterministic", "on", *flags)
+        self.refused_architecture("the architecture 'qwen3' yet", b"qwen3", "--deterministic", "on")
 
     def test_unknown_flag(self):
         self.assertNotEqual(serve("-m", MODEL, "--no-such-flag").returncode, 0)

@@ -12,7 +12,16 @@ struct Fixture {
   std::vector<const TraceRecord*> refs;
   std::unique_ptr<Learner> learner;
 
-  explicit Fixture(std::vector<int64_t> vocab = first_ids(kToyVocab), LearnOptions options = {}) {
+  // All rows of all steps, and the last weights: what a recipe leaves out is tested by itself.
+  static LearnOptions plain() {
+    LearnOptions options;
+    options.unreached_share = 1;
+    options.average_updates = 0;
+    return options;
+  }
+
+  explicit Fixture(std::vector<int64_t> vocab = first_ids(kToyVocab),
+                   LearnOptions options = plain()) {
     for (uint64_t i = 0; i < 6; ++i)
       records.push_back(toy_record({.id = i + 1, .served_tokens = 12}));
     for (const TraceRecord& r : records) refs.push_back(&r);
@@ -102,6 +111,77 @@ TEST(Learner, SaveAndLoadGoOnAsIfNothingHadHappened) {
   EXPECT_EQ(a.learner->snapshot().output, b.learner->snapshot().output);
 }
 
+TEST(Learner, SaveAndLoadGoOnWithEverythingThatIsDrawn) {
+  LearnOptions options;
+  options.unreached_share = 0.3f;
+  options.average_updates = 8;
+  options.dropout = 0.1f;
+  options.tap_noise = 0.1f;
+  Fixture a(first_ids(kToyVocab), options), b(first_ids(kToyVocab), options);
+  for (int i = 0; i < 9; ++i) ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
+  ASSERT_TRUE(b.learner->load(a.learner->save()).is_ok());
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
+    ASSERT_TRUE(b.learner->learn(b.refs).is_ok());
+  }
+  EXPECT_EQ(a.learner->snapshot().wq, b.learner->snapshot().wq);
+  EXPECT_EQ(a.learner->save(), b.learner->save());
+}
+
+// Serving goes on to step k where the k drafted tokens before were accepted: so does training.
+TEST(Learner, LaterStepsAreTrainedWhereServingGetsThere) {
+  LearnOptions options = Fixture::plain();
+  options.unreached_share = 0;
+  Fixture f(first_ids(kToyVocab), options);
+  const int columns = 6 * 11;
+  for (int step = 0; step < 150; ++step) {
+    auto leads = f.learner->leads(f.refs, 3);
+    auto result = f.learner->learn(f.refs);
+    ASSERT_TRUE(leads.is_ok() && result.is_ok());
+    int rows = 0;  // of 3 steps: a column's own, and one more for each match before the last step
+    for (const Leads& record : *leads)
+      for (size_t i = 0; i < record.size(); ++i)
+        rows += 1 + std::min({int{record[i]}, 2, static_cast<int>(record.size() - 1 - i)});
+    EXPECT_EQ(result->rows, rows) << "step " << step;
+    EXPECT_EQ(result->columns, columns);
+  }
+  EXPECT_GT(f.accept_len(*f.learner), 3.0);
+}
+
+TEST(Learner, TheMeanOfTheWeightsServes) {
+  LearnOptions options = Fixture::plain();
+  options.average_updates = 40;
+  Fixture mean(first_ids(kToyVocab), options), last;
+  for (int step = 0; step < 150; ++step) {
+    ASSERT_TRUE(mean.learner->learn(mean.refs).is_ok());
+    ASSERT_TRUE(last.learner->learn(last.refs).is_ok());
+  }
+  EXPECT_NE(mean.learner->snapshot().wq, last.learner->snapshot().wq);
+  EXPECT_GT(mean.accept_len(*mean.learner), 3.0);
+  // What it serves is what it scores.
+  auto scorer = make_scorer(mean.learner->snapshot(), mean.rows, options);
+  ASSERT_TRUE(scorer.is_ok());
+  EXPECT_EQ(*mean.learner->leads(mean.refs, 3), *(*scorer)->leads(mean.refs, 3));
+  // A new vocabulary keeps it so.
+  std::vector<int64_t> ids = first_ids(kToyVocab);
+  ids.erase(ids.begin());
+  ASSERT_TRUE(mean.learner->set_vocab(ids).is_ok());
+  scorer = make_scorer(mean.learner->snapshot(), mean.rows, options);
+  EXPECT_EQ(*mean.learner->leads(mean.refs, 3), *(*scorer)->leads(mean.refs, 3));
+}
+
+TEST(Learner, PromptRowsAreLearntByTheirWeight) {
+  LearnOptions options = Fixture::plain();
+  options.prompt_rows_max = 3;
+  Fixture with(first_ids(kToyVocab), options), without;
+  auto result = with.learner->learn(with.refs);
+  ASSERT_TRUE(result.is_ok());
+  EXPECT_EQ(result->columns, 6 * (11 + 3));
+  EXPECT_EQ(result->rows, 6 * (14 + 13 + 12));
+  ASSERT_TRUE(without.learner->learn(without.refs).is_ok());
+  EXPECT_NE(with.learner->snapshot().wq, without.learner->snapshot().wq);
+}
+
 TEST(Learner, LoadRefusesAnotherShapeAndChangesNothing) {
   Fixture a;
   DraftShape wide = toy_shape();
@@ -141,7 +221,7 @@ TEST(Learner, RefusedTokensAreNotLearntByDefault) {
 }
 
 TEST(Learner, RefusedTokensAreLearntByLambda) {
-  LearnOptions options;
+  LearnOptions options = Fixture::plain();
   options.discard_lambda = 1.0f;
   Fixture f(first_ids(kToyVocab), options), plain;
   add_refused(f);
@@ -160,7 +240,7 @@ TEST(Learner, RefusedTokensAreLearntByLambda) {
 }
 
 TEST(Learner, BranchesOfOldDraftsAreLeftOut) {
-  LearnOptions options;
+  LearnOptions options = Fixture::plain();
   options.discard_lambda = 1.0f;
   options.branch_versions_max = 2;
   Fixture f(first_ids(kToyVocab), options);

@@ -1,0 +1,94 @@
+#include "cli/deterministic.h"
+
+#include <ggml.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "kernels/kernels.h"
+
+namespace aurora {
+namespace {
+
+// Of these the tests compare logits and text; an architecture is added with its test.
+constexpr std::array<const char*, 2> kArchitectures = {"llama", "qwen2"};
+
+// Weights of two dimensions that our products take.
+constexpr std::array<ggml_type, 10> kTypes = {
+    GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
+    GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_F16,  GGML_TYPE_BF16};
+
+template <size_t N>
+using Names = std::array<const char*, N>;
+
+// The last of these flags among llama-server's, else its environment variable.
+template <size_t N>
+std::optional<std::string> value_of(const ServeOptions& options, const Names<N>& names,
+                                    const char* variable) {
+  std::optional<std::string> value;
+  if (const char* text = std::getenv(variable)) value = text;
+  for (size_t i = 0; i + 1 < options.server_args.size(); ++i)
+    for (const char* name : names)
+      if (options.server_args[i] == name) value = options.server_args[i + 1];
+  return value;
+}
+
+Status not_covered(const std::string& what) {
+  return Status::invalid("--deterministic does not cover " + what);
+}
+
+uint32_t number_of(const gguf_context* file, const std::string& name) {
+  const int64_t key = gguf_find_key(file, name.c_str());
+  return key >= 0 && gguf_get_kv_type(file, key) == GGUF_TYPE_UINT32 ? gguf_get_val_u32(file, key)
+                                                                     : 0;
+}
+
+}  // namespace
+
+Status check_deterministic_flags(const ServeOptions& options) {
+  if (!options.kernels)
+    return not_covered(
+        "stock's kernels, which sum a single row unlike a batch; leave --kernels off out");
+  const auto flash = value_of(options, Names<2>{"-fa", "--flash-attn"}, "LLAMA_ARG_FLASH_ATTN");
+  if (flash && (*flash == "off" || *flash == "0"))
+    return not_covered("attention without the flash kernel; leave -fa off out");
+  for (const auto& type :
+       {value_of(options, Names<2>{"-ctk", "--cache-type-k"}, "LLAMA_ARG_CACHE_TYPE_K"),
+        value_of(options, Names<2>{"-ctv", "--cache-type-v"}, "LLAMA_ARG_CACHE_TYPE_V")}) {
+    if (type && *type != "f16" && *type != "f32")
+      return not_covered("a cache of type " + *type + "; give f16 or f32");
+  }
+  return Status::ok();
+}
+
+Status check_deterministic_target(const gguf_context* target) {
+  const int64_t key = gguf_find_key(target, "general.architecture");
+  const std::string architecture = key < 0 ? "" : gguf_get_val_str(target, key);
+  const auto known = std::find(kArchitectures.begin(), kArchitectures.end(), architecture);
+  if (known == kArchitectures.end())
+    return not_covered("the architecture '" + architecture + "' yet, only llama and qwen2");
+  if (number_of(target, architecture + ".expert_count") > 0)
+    return not_covered("mixtures of experts");
+  const int64_t split = gguf_find_key(target, "split.count");
+  if (split >= 0 && gguf_get_val_u16(target, split) > 1)
+    return not_covered("a target in several files; join them with llama-gguf-split --merge");
+  for (int64_t i = 0; i < gguf_get_n_tensors(target); ++i) {
+    const ggml_type type = gguf_get_tensor_type(target, i);
+    // Norms and biases are F32: no product.
+    if (type == GGML_TYPE_F32 || std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end())
+      continue;
+    return not_covered(std::string("weights of type ") + ggml_type_name(type) + " (" +
+                       gguf_get_tensor_name(target, i) + ")");
+  }
+  return Status::ok();
+}
+
+Status check_deterministic_cpu() {
+  if (kernels::enabled()) return Status::ok();
+  return not_covered("this CPU: our kernels need AVX2");
+}
+
+}  // namespace aurora

@@ -1,0 +1,18 @@
+// `aurora serve --deterministic on`: greedy text is the same to the last byte whatever is drafted,
+// batched, cached or how many threads run, or the server does not start. The kernels have one order
+// of sums for every batch; this checks that nothing else would run in their place.
+#pragma once
+
+#include "cli/serve_options.h"
+#include "gguf.h"
+
+namespace aurora {
+
+// invalid: one sentence that says which flag, weight or property of the target is not covered.
+Status check_deterministic_flags(const ServeOptions& options);
+Status check_deterministic_target(const gguf_context* target);
+
+// After kernels::install().
+Status check_deterministic_cpu();
+
+}  // namespace aurora
