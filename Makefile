@@ -3,7 +3,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build model models test demo clean
+.PHONY: help setup build model models nats-server test demo clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +28,10 @@ model: setup
 models: setup
 	@scripts/fetch_model.py qwen2.5-coder-0.5b qwen2.5-coder-1.5b
 
-test: build model
+nats-server: setup
+	@scripts/fetch_nats_server.py
+
+test: build model nats-server
 	@JOBS=$(JOBS) scripts/test.sh $(BUILD)
 
 demo: build model

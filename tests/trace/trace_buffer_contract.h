@@ -1,12 +1,13 @@
-// What every TraceBuffer must do. An implementation instantiates it with its way of opening:
-//   INSTANTIATE_TEST_SUITE_P(Lmdb, TraceBufferContract, testing::Values(open_lmdb_buffer));
+// What every TraceBuffer must do. An implementation instantiates it with a BufferEngine:
+//   INSTANTIATE_TEST_SUITE_P(Lmdb, TraceBufferContract, testing::Values(lmdb_engine()));
+// An append counts as done here when flush() says so. Three points are an engine's own matter and
+// stand in its own tests: how many writers there may be, who removes what is old (`broker`: the
+// broker does, by its own clock and without telling how many), and how a stored record breaks.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <thread>
 
@@ -20,15 +21,27 @@ namespace aurora {
 using OpenBuffer =
     std::function<Result<std::unique_ptr<TraceBuffer>>(const TraceBufferOptions& options)>;
 
-class TraceBufferContract : public testing::TestWithParam<OpenBuffer> {
+struct BufferEngine {
+  std::string name;
+  OpenBuffer open;
+  // Stores one record of this tenant whose checksum does not fit. No buffer is open meanwhile.
+  std::function<void(const TraceBufferOptions& options, const std::string& tenant)> append_broken;
+  bool broker = false;
+};
+
+class TraceBufferContract : public testing::TestWithParam<BufferEngine> {
  protected:
   using Role = TraceBufferOptions::Role;
   static constexpr size_t kAll = 1000000;
   static constexpr size_t kAnyBytes = 1u << 30;
+  static constexpr int64_t kWaitMs = 20000;
+
+  TraceBufferOptions options(Role role = Role::kWriter, uint64_t bytes_max = 8u << 20) const {
+    return {.dir = dir_.path() + "/buffer", .bytes_max = bytes_max, .role = role};
+  }
 
   std::unique_ptr<TraceBuffer> open(Role role = Role::kWriter, uint64_t bytes_max = 8u << 20) {
-    auto buffer =
-        GetParam()({.dir = dir_.path() + "/buffer", .bytes_max = bytes_max, .role = role});
+    auto buffer = GetParam().open(options(role, bytes_max));
     if (!buffer) {
       ADD_FAILURE() << buffer.status().to_string();
       std::abort();  // every test would run into a null pointer
@@ -36,10 +49,23 @@ class TraceBufferContract : public testing::TestWithParam<OpenBuffer> {
     return std::move(*buffer);
   }
 
+  // The sequence of the new record. One writer at a time.
   static uint64_t append(TraceBuffer& buffer, uint32_t seed, const SampleOptions& options = {}) {
     const Result<uint64_t> sequence = buffer.append(sample_record(seed, options));
     EXPECT_TRUE(sequence) << sequence.status().to_string();
-    return sequence ? *sequence : 0;
+    if (const Status status = buffer.flush(kWaitMs); !status) ADD_FAILURE() << status.to_string();
+    if (!sequence) return 0;
+    return *sequence != 0 ? *sequence : stats(buffer).last_sequence;
+  }
+
+  // Until `left` records are there. A broker looks at its clock, any other engine at `now_ms`.
+  static void remove_expired(TraceBuffer& buffer, int64_t now_ms, uint64_t left) {
+    ASSERT_TRUE(buffer.remove_expired(now_ms));
+    const int64_t give_up_us = steady_us() + kWaitMs * 1000;
+    while (GetParam().broker && stats(buffer).records != left && steady_us() < give_up_us) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    EXPECT_EQ(stats(buffer).records, left);
   }
 
   static std::vector<StoredRecord> read(TraceBuffer& buffer, uint64_t after = 0,
@@ -53,25 +79,6 @@ class TraceBufferContract : public testing::TestWithParam<OpenBuffer> {
     const auto result = buffer.stats();
     EXPECT_TRUE(result) << result.status().to_string();
     return result ? *result : TraceBufferStats{};
-  }
-
-  // Flips a bit of the one stored record whose tenant is `tenant`, in whatever file it lies; the
-  // buffer is closed. Older copies in free space are hit as well.
-  void damage(const std::string& tenant) {
-    int hits = 0;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(dir_.path())) {
-      if (!entry.is_regular_file()) continue;
-      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-      const std::string content((std::istreambuf_iterator<char>(file)), {});
-      for (size_t at = content.find(tenant); at != std::string::npos;
-           at = content.find(tenant, at + 1)) {
-        file.clear();
-        file.seekp(static_cast<std::streamoff>(at));
-        file.put(static_cast<char>(content[at] ^ 1));
-        ++hits;
-      }
-    }
-    ASSERT_GT(hits, 0);
   }
 
   TempDir dir_;
@@ -156,7 +163,9 @@ TEST_P(TraceBufferContract, DropsOldestWithinItsBound) {
   EXPECT_EQ(records.back().record.id, sample_record(99).id);
   EXPECT_EQ(stats(*buffer).records, records.size());
   EXPECT_EQ(stats(*buffer).first_sequence, records.front().sequence);
-  EXPECT_EQ(stats(*buffer).dropped_oldest, 100 - records.size());
+  if (!GetParam().broker) {
+    EXPECT_EQ(stats(*buffer).dropped_oldest, 100 - records.size());
+  }
 }
 
 TEST_P(TraceBufferContract, ARecordLargerThanTheBoundIsRefusedAlone) {
@@ -202,12 +211,12 @@ TEST_P(TraceBufferContract, ExpiredRecordsAreSkippedThenRemoved) {
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].sequence, never);
   EXPECT_EQ(records[1].sequence, later);
-  EXPECT_EQ(stats(*buffer).records, 3u);
 
-  ASSERT_TRUE(buffer->remove_expired(now_ms));
-  EXPECT_EQ(stats(*buffer).records, 2u);
+  remove_expired(*buffer, now_ms, 2);
+  ASSERT_EQ(read(*buffer).size(), 2u);
+  if (GetParam().broker) return;
   EXPECT_EQ(stats(*buffer).expired, 1u);
-  ASSERT_TRUE(buffer->remove_expired(now_ms + 7200000));
+  remove_expired(*buffer, now_ms + 7200000, 1);
   ASSERT_EQ(read(*buffer).size(), 1u);
   EXPECT_EQ(read(*buffer)[0].sequence, never);
   EXPECT_EQ(stats(*buffer).expired, 2u);
@@ -220,8 +229,7 @@ TEST_P(TraceBufferContract, SequencesAreNeverUsedAgain) {
     const uint64_t next = append(*buffer, 1, {.expires_ms = 1});
     EXPECT_GT(next, last);
     last = next;
-    ASSERT_TRUE(buffer->remove_expired(2));
-    EXPECT_EQ(stats(*buffer).records, 0u);
+    remove_expired(*buffer, 2, 0);
     EXPECT_EQ(stats(*buffer).bytes, 0u);
     EXPECT_EQ(stats(*buffer).last_sequence, last);
   }
@@ -251,13 +259,9 @@ TEST_P(TraceBufferContract, ReopenWithASmallerBound) {
 }
 
 TEST_P(TraceBufferContract, ABrokenRecordIsSkippedAndCountedOnce) {
-  {
-    auto buffer = open();
-    append(*buffer, 1);
-    append(*buffer, 2, {.tenant = "the tenant whose record breaks"});
-    append(*buffer, 3);
-  }
-  damage("the tenant whose record breaks");
+  append(*open(), 1);
+  GetParam().append_broken(options(), "the tenant whose record breaks");
+  append(*open(), 3);
   auto buffer = open(Role::kReader);
   for (int pass = 0; pass < 2; ++pass) {
     const auto records = read(*buffer);
@@ -298,17 +302,6 @@ TEST_P(TraceBufferContract, ReadersAndWriterAtOnce) {
   a.join();
   b.join();
   EXPECT_EQ(*writer->acknowledged("follower"), stats(*writer).last_sequence);
-}
-
-TEST_P(TraceBufferContract, OneWriter) {
-  auto first = open();
-  const auto second = GetParam()({.dir = dir_.path() + "/buffer"});
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.status().code(), StatusCode::kUnavailable);
-  EXPECT_NE(second.status().message().find("writer"), std::string::npos);
-  append(*first, 1);
-  first.reset();
-  append(*open(), 2);
 }
 
 TEST_P(TraceBufferContract, AReaderCannotWrite) {

@@ -1,0 +1,223 @@
+#include "nats/connection.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "base/clock.h"
+
+namespace aurora {
+namespace {
+
+constexpr int64_t kConnectTimeoutMs = 2000;
+constexpr int64_t kPingMs = 5000;  // a partition is seen after two of them
+constexpr int64_t kWriteDeadlineMs = 5000;
+constexpr int64_t kBackoffMinMs = 100;
+constexpr int64_t kBackoffMaxMs = 5000;
+constexpr int kReconnectBufferBytes = 64 << 10;  // senders look at connected() themselves
+constexpr std::chrono::milliseconds kPoll(10);
+
+// Half fixed, half random: servers that lost the same broker do not come back at once.
+int64_t reconnect_delay_ms(natsConnection*, int attempts, void*) {
+  const int64_t whole = std::min(kBackoffMaxMs, kBackoffMinMs << std::clamp(attempts, 0, 10));
+  static thread_local std::minstd_rand rng(std::random_device{}());
+  return whole / 2 + static_cast<int64_t>(rng()) % (whole / 2 + 1);
+}
+
+// With a handler the library's first connect does not block the caller.
+void first_connect(natsConnection*, void*) {}
+
+natsStatus set_servers(natsOptions* options, const NatsUrl& url) {
+  std::vector<const char*> servers;
+  for (const std::string& server : url.servers) servers.push_back(server.c_str());
+  return natsOptions_SetServers(options, servers.data(), static_cast<int>(servers.size()));
+}
+
+// The first call that fails decides.
+natsStatus set_behaviour(natsOptions* o, const NatsUrl& url, const std::string& name) {
+  const natsStatus results[] = {
+      set_servers(o, url),
+      natsOptions_SetName(o, name.c_str()),
+      natsOptions_SetTimeout(o, kConnectTimeoutMs),
+      natsOptions_SetPingInterval(o, kPingMs),
+      natsOptions_SetMaxPingsOut(o, 2),
+      natsOptions_SetWriteDeadline(o, kWriteDeadlineMs),
+      natsOptions_SetMaxReconnect(o, -1),
+      natsOptions_SetReconnectBufSize(o, kReconnectBufferBytes),
+      natsOptions_SetCustomReconnectDelay(o, reconnect_delay_ms, nullptr),
+      natsOptions_SetFailRequestsOnDisconnect(o, true),
+      natsOptions_SetRetryOnFailedConnect(o, true, first_connect, nullptr),
+  };
+  for (const natsStatus result : results) {
+    if (result != NATS_OK) return result;
+  }
+  return NATS_OK;
+}
+
+Status unusable(const std::string& file, natsStatus code) {
+  return Status::invalid("cannot use " + file + " of the broker URL: " + natsStatus_GetText(code));
+}
+
+Status set_security(natsOptions* o, const NatsUrl& url) {
+  if (!url.creds.empty()) {
+    // The library would read it when it connects, and say nothing.
+    if (::access(url.creds.c_str(), R_OK) != 0) {
+      return Status::invalid("cannot read " + url.creds +
+                             " of the broker URL: " + std::strerror(errno));
+    }
+    const natsStatus code = natsOptions_SetUserCredentialsFromFiles(o, url.creds.c_str(), nullptr);
+    if (code != NATS_OK) return unusable(url.creds, code);
+  }
+  if (!url.tls) return Status::ok();
+  if (natsStatus code = natsOptions_SetSecure(o, true); code != NATS_OK) {
+    return unusable("tls://", code);
+  }
+  if (!url.tls_ca.empty()) {
+    const natsStatus code = natsOptions_LoadCATrustedCertificates(o, url.tls_ca.c_str());
+    if (code != NATS_OK) return unusable(url.tls_ca, code);
+  }
+  if (!url.tls_cert.empty()) {
+    const natsStatus code =
+        natsOptions_LoadCertificatesChain(o, url.tls_cert.c_str(), url.tls_key.c_str());
+    if (code != NATS_OK) return unusable(url.tls_cert, code);
+  }
+  return Status::ok();
+}
+
+Result<NatsMsgPtr> make_message(const NatsOutgoing& out) {
+  natsMsg* made = nullptr;
+  natsStatus code = natsMsg_Create(
+      &made, out.subject.c_str(), out.reply.empty() ? nullptr : out.reply.c_str(),
+      reinterpret_cast<const char*>(out.data.data()), static_cast<int>(out.data.size()));
+  NatsMsgPtr msg(made);
+  for (const auto& [name, value] : out.headers) {
+    if (code == NATS_OK) code = natsMsgHeader_Set(msg.get(), name, value.c_str());
+  }
+  if (code != NATS_OK) {
+    return Status::internal(std::string("cannot make a message: ") + natsStatus_GetText(code));
+  }
+  return msg;
+}
+
+}  // namespace
+
+std::span<const std::byte> NatsMessage::data() const {
+  return {reinterpret_cast<const std::byte*>(natsMsg_GetData(msg_.get())),
+          static_cast<size_t>(natsMsg_GetDataLength(msg_.get()))};
+}
+
+std::string_view NatsMessage::text() const {
+  return {natsMsg_GetData(msg_.get()), static_cast<size_t>(natsMsg_GetDataLength(msg_.get()))};
+}
+
+std::string NatsMessage::header(const char* name) const {
+  const char* value = nullptr;
+  return natsMsgHeader_Get(msg_.get(), name, &value) == NATS_OK && value ? value : "";
+}
+
+int NatsMessage::status() const { return std::atoi(header("Status").c_str()); }
+
+Result<std::optional<NatsMessage>> NatsSubscription::next(int64_t wait_ms) {
+  natsMsg* got = nullptr;
+  const natsStatus code = natsSubscription_NextMsg(&got, sub_.get(), std::max<int64_t>(1, wait_ms));
+  if (code == NATS_OK) return std::optional<NatsMessage>(NatsMessage(NatsMsgPtr(got)));
+  if (code == NATS_TIMEOUT) return std::optional<NatsMessage>();
+  return Status::unavailable(natsStatus_GetText(code));
+}
+
+Result<std::unique_ptr<NatsConnection>> NatsConnection::open(const NatsUrl& url,
+                                                             const std::string& name) {
+  natsOptions* made = nullptr;
+  if (natsOptions_Create(&made) != NATS_OK) return Status::internal("libnats gives no options");
+  const NatsOptionsPtr options(made);
+  if (natsStatus code = set_behaviour(options.get(), url, name); code != NATS_OK) {
+    return Status::invalid("libnats refuses the broker URL: " +
+                           std::string(natsStatus_GetText(code)));
+  }
+  if (Status status = set_security(options.get(), url); !status) return status;
+  std::unique_ptr<NatsConnection> connection(new NatsConnection(url));
+  natsConnection* handle = nullptr;
+  const natsStatus code = natsConnection_Connect(&handle, options.get());
+  connection->handle_.reset(handle);
+  if (code != NATS_OK && code != NATS_NOT_YET_CONNECTED) {
+    return connection->unavailable("cannot connect", code);
+  }
+  return connection;
+}
+
+bool NatsConnection::connected() const {
+  return natsConnection_Status(handle_.get()) == NATS_CONN_STATUS_CONNECTED;
+}
+
+Status NatsConnection::wait_connected(int64_t wait_ms) const {
+  const int64_t give_up_us = steady_us() + wait_ms * 1000;
+  while (!connected()) {
+    if (natsConnection_IsClosed(handle_.get()) || steady_us() >= give_up_us) {
+      const char* reason = nullptr;
+      const natsStatus last = natsConnection_GetLastError(handle_.get(), &reason);
+      return unavailable(reason && *reason ? reason : "no broker answers",
+                         last == NATS_OK ? NATS_NO_SERVER : last);
+    }
+    std::this_thread::sleep_for(kPoll);
+  }
+  return Status::ok();
+}
+
+size_t NatsConnection::payload_max() const {
+  const int64_t bytes = natsConnection_GetMaxPayload(handle_.get());
+  return bytes > 0 ? static_cast<size_t>(bytes) : 0;
+}
+
+Status NatsConnection::unavailable(const char* what, natsStatus code) const {
+  std::string servers;
+  for (const std::string& server : url_.servers) servers += (servers.empty() ? "" : ",") + server;
+  return Status::unavailable(servers + ": " + what + " (" + natsStatus_GetText(code) + ")");
+}
+
+Status NatsConnection::publish(const NatsOutgoing& message) {
+  Result<NatsMsgPtr> msg = make_message(message);
+  if (!msg) return msg.status();
+  const natsStatus code = natsConnection_PublishMsg(handle_.get(), msg->get());
+  return code == NATS_OK ? Status::ok() : unavailable("publish", code);
+}
+
+Result<NatsMessage> NatsConnection::request(const std::string& subject, std::string_view body,
+                                            int64_t wait_ms) {
+  return request(
+      {.subject = subject, .reply = {}, .headers = {}, .data = as_bytes(std::span(body))}, wait_ms);
+}
+
+Result<NatsMessage> NatsConnection::request(const NatsOutgoing& message, int64_t wait_ms) {
+  if (!connected()) return unavailable("request", NATS_CONNECTION_DISCONNECTED);
+  Result<NatsMsgPtr> msg = make_message(message);
+  if (!msg) return msg.status();
+  natsMsg* got = nullptr;
+  const natsStatus code =
+      natsConnection_RequestMsg(&got, handle_.get(), msg->get(), std::max<int64_t>(1, wait_ms));
+  if (code != NATS_OK) return unavailable(message.subject.c_str(), code);
+  return NatsMessage(NatsMsgPtr(got));
+}
+
+Result<NatsSubscription> NatsConnection::subscribe(const std::string& subject) {
+  natsSubscription* made = nullptr;
+  natsStatus code = natsConnection_SubscribeSync(&made, handle_.get(), subject.c_str());
+  NatsSubscriptionPtr sub(made);
+  if (code == NATS_OK) code = natsSubscription_SetPendingLimits(sub.get(), -1, -1);
+  if (code != NATS_OK) return unavailable("subscribe", code);
+  return NatsSubscription(std::move(sub));
+}
+
+std::string NatsConnection::new_inbox() {
+  natsInbox* inbox = nullptr;
+  if (natsInbox_Create(&inbox) != NATS_OK) return "";
+  const std::string subject = inbox;
+  natsInbox_Destroy(inbox);
+  return subject;
+}
+
+}  // namespace aurora

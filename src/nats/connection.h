@@ -1,0 +1,97 @@
+// One connection to a NATS cluster: libnats is wrapped here, once, and included nowhere else.
+// Opening returns at once, whether a broker answers or not; the library's own thread connects, and
+// connects again after a loss, with back-off from 0.1 to 5 s and a random part, for ever. No
+// callback of ours runs on the library's threads. Thread-safe; a subscription is for one thread.
+#pragma once
+
+#include <nats/nats.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "nats/nats_url.h"
+
+namespace aurora {
+
+struct FreeNats {
+  void operator()(natsOptions* o) const { natsOptions_Destroy(o); }
+  void operator()(natsConnection* c) const { natsConnection_Destroy(c); }
+  void operator()(natsSubscription* s) const { natsSubscription_Destroy(s); }
+  void operator()(natsMsg* m) const { natsMsg_Destroy(m); }
+};
+using NatsOptionsPtr = std::unique_ptr<natsOptions, FreeNats>;
+using NatsConnectionPtr = std::unique_ptr<natsConnection, FreeNats>;
+using NatsSubscriptionPtr = std::unique_ptr<natsSubscription, FreeNats>;
+using NatsMsgPtr = std::unique_ptr<natsMsg, FreeNats>;
+
+// A message that came in.
+class NatsMessage {
+ public:
+  explicit NatsMessage(NatsMsgPtr msg) : msg_(std::move(msg)) {}
+  std::span<const std::byte> data() const;
+  std::string_view text() const;
+  std::string_view subject() const { return natsMsg_GetSubject(msg_.get()); }
+  std::string header(const char* name) const;  // empty: none
+  int status() const;                          // of a reply without content: 204, 404, 503; 0: none
+
+ private:
+  NatsMsgPtr msg_;
+};
+
+struct NatsOutgoing {
+  std::string subject;
+  std::string reply;  // empty: none wanted
+  std::vector<std::pair<const char*, std::string>> headers;
+  std::span<const std::byte> data;
+};
+
+class NatsSubscription {
+ public:
+  explicit NatsSubscription(NatsSubscriptionPtr sub) : sub_(std::move(sub)) {}
+  // nullopt: nothing came in time. unavailable: nobody listens where the request went, or the
+  // connection is closed.
+  Result<std::optional<NatsMessage>> next(int64_t wait_ms);
+
+ private:
+  NatsSubscriptionPtr sub_;
+};
+
+class NatsConnection {
+ public:
+  // `name` is what the broker's lists of connections show. invalid: a file of the URL is unusable.
+  static Result<std::unique_ptr<NatsConnection>> open(const NatsUrl& url, const std::string& name);
+
+  bool connected() const;
+  // unavailable after `wait_ms`: names the brokers and, where the library knows one, the reason.
+  Status wait_connected(int64_t wait_ms) const;
+  size_t payload_max() const;  // of a message with its headers; 0 before the first connection
+
+  // Hands over to the library; does not wait for the broker to take it.
+  Status publish(const NatsOutgoing& message);
+  // The one answer. unavailable: no connection, nobody listens, or none came in time.
+  Result<NatsMessage> request(const std::string& subject, std::string_view body, int64_t wait_ms);
+  Result<NatsMessage> request(const NatsOutgoing& message, int64_t wait_ms);
+  // Everything on `subject` from now on, without bound on what waits: the caller knows what it
+  // asked for.
+  Result<NatsSubscription> subscribe(const std::string& subject);
+  static std::string new_inbox();  // a subject nobody else knows
+
+  const NatsUrl& url() const { return url_; }
+
+ private:
+  explicit NatsConnection(NatsUrl url) : url_(std::move(url)) {}
+  Status unavailable(const char* what, natsStatus code) const;
+
+  const NatsUrl url_;
+  NatsConnectionPtr handle_;  // const after open
+};
+
+}  // namespace aurora

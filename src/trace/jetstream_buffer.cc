@@ -1,0 +1,272 @@
+// Traces on NATS JetStream: many servers append to one stream, trainers read it by sequence.
+// Cursors of consumers lie in a stream of their own, the last value of each subject kept. Why no
+// consumer of the broker's: docs/decisions.md.
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <limits>
+#include <mutex>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "nats/connection.h"
+#include "nats/jetstream.h"
+#include "trace/jetstream_format.h"
+#include "trace/jetstream_publisher.h"
+#include "trace/trace_buffer.h"
+
+namespace aurora {
+namespace {
+
+constexpr int64_t kConnectWaitMs = 2000;
+constexpr size_t kConsumerBytesMax = 64;
+constexpr size_t kFetchCountMax = 256;
+constexpr int kAcknowledgeTries = 8;
+constexpr std::chrono::milliseconds kRetryPause(20);
+
+bool is_consumer_name(const std::string& name) {
+  constexpr const char* kAllowed =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+  return !name.empty() && name.size() <= kConsumerBytesMax &&
+         name.find_first_not_of(kAllowed) == std::string::npos;
+}
+
+class JetStreamBuffer final : public TraceBuffer {
+ public:
+  JetStreamBuffer(std::unique_ptr<NatsConnection> connection, const TraceBufferOptions& options)
+      : options_(options), connection_(std::move(connection)) {
+    if (options_.role == TraceBufferOptions::Role::kWriter) {
+      publisher_ = std::make_unique<JetStreamPublisher>(*connection_, [this] { return prepare(); });
+    }
+  }
+
+  Result<uint64_t> append(const TraceRecord& record) override;
+  Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override;
+  Status acknowledge(const std::string& consumer, uint64_t sequence) override;
+  Result<uint64_t> acknowledged(const std::string& consumer) override;
+  Status remove_expired(int64_t now_ms) override;
+  Result<TraceBufferStats> stats() override;
+  Status flush(int64_t wait_ms) override;
+  uint64_t dropped_later() const override { return publisher_ ? publisher_->refused() : 0; }
+
+ private:
+  struct Cursor {
+    uint64_t value = 0;
+    uint64_t sequence = 0;  // of the message that holds it
+  };
+
+  const std::string& prefix() const { return connection_->url().prefix; }
+  std::string acks_stream() const { return prefix() + "_acks"; }
+  std::string ack_subject(const std::string& consumer) const {
+    return prefix() + ".acks." + consumer;
+  }
+  Status prepare();
+  Status reach();
+  Result<std::vector<std::byte>> assemble(const RecordPreface& preface,
+                                          std::span<const std::byte> rest);
+  Result<Cursor> cursor(const std::string& consumer);
+  void note_corrupt(uint64_t sequence, const Status& why);
+
+  const TraceBufferOptions options_;
+  const std::unique_ptr<NatsConnection> connection_;
+  std::atomic<bool> prepared_{false};
+  std::atomic<uint64_t> corrupt_{0};
+  std::atomic<uint64_t> corrupt_sequence_max_{0};
+  std::unique_ptr<JetStreamPublisher> publisher_;  // of a writer; last: its thread uses the others
+};
+
+// A reader makes what is missing and leaves the bounds of what is there to the servers.
+Status JetStreamBuffer::prepare() {
+  const NatsUrl& url = connection_->url();
+  const StreamConfig traces{.name = traces_stream(prefix()),
+                            .subjects = prefix() + ".traces.*",
+                            .bytes_max = options_.bytes_max,
+                            .age_s = url.age_s,
+                            .replicas = url.replicas};
+  const bool adjust = options_.role == TraceBufferOptions::Role::kWriter;
+  if (Status status = ensure_stream(*connection_, traces, adjust); !status) return status;
+  const StreamConfig acks{.name = acks_stream(),
+                          .subjects = prefix() + ".acks.*",
+                          .per_subject_max = 1,
+                          .replicas = url.replicas};
+  return ensure_stream(*connection_, acks, false);
+}
+
+// For calls that need an answer: connected, and the streams there.
+Status JetStreamBuffer::reach() {
+  if (Status status = connection_->wait_connected(kConnectWaitMs); !status) return status;
+  if (prepared_) return Status::ok();
+  if (Status status = prepare(); !status) return status;
+  prepared_ = true;
+  return Status::ok();
+}
+
+Result<uint64_t> JetStreamBuffer::append(const TraceRecord& record) {
+  if (!publisher_) return Status::invalid("append on a trace buffer opened for reading");
+  if (Status status = validate(record); !status) return Status::invalid(status.message());
+  std::vector<std::byte> bytes = encode(record);
+  if (bytes.size() > options_.bytes_max) {
+    return Status::full("a record of " + std::to_string(bytes.size()) + " bytes is larger than " +
+                        traces_stream(prefix()) + " may be");
+  }
+  if (Status s = publisher_->offer(record.id, record.expires_ms, std::move(bytes)); !s) return s;
+  return uint64_t{0};
+}
+
+Status JetStreamBuffer::flush(int64_t wait_ms) {
+  return publisher_ ? publisher_->flush(wait_ms) : Status::ok();
+}
+
+// An empty answer means the end: messages that hold no record are passed over.
+Result<std::vector<StoredRecord>> JetStreamBuffer::read(uint64_t after, size_t count,
+                                                        size_t bytes_max) {
+  std::vector<StoredRecord> records;
+  if (count == 0 || after == std::numeric_limits<uint64_t>::max()) return records;
+  if (Status status = reach(); !status) return status;
+  size_t bytes = 0;
+  while (records.empty()) {
+    auto batch = fetch(*connection_, {.stream = traces_stream(prefix()),
+                                      .subject = record_subject(prefix()),
+                                      .first = after + 1,
+                                      .count = std::min(count, kFetchCountMax),
+                                      .bytes_max = bytes_max});
+    if (!batch) {
+      prepared_ = false;  // somebody may have deleted the stream
+      return batch.status();
+    }
+    if (batch->empty()) return records;
+    for (const StoredMessage& stored : *batch) {
+      std::span<const std::byte> rest = stored.message.data();
+      const Result<RecordPreface> preface = take_preface(rest);
+      if (preface && !records.empty() && bytes + preface->record_bytes > bytes_max) return records;
+      after = stored.sequence;
+      if (preface && preface->expires_ms != 0 && preface->expires_ms <= unix_ms()) continue;
+      Result<std::vector<std::byte>> whole = preface ? assemble(*preface, rest) : preface.status();
+      if (!whole && whole.status().code() == StatusCode::kNotFound) continue;
+      if (!whole && whole.status().code() == StatusCode::kUnavailable) {
+        if (records.empty()) return whole.status();
+        return records;
+      }
+      Result<TraceRecord> record = whole ? decode(*whole) : whole.status();
+      if (record) {
+        bytes += whole->size();
+        records.push_back({stored.sequence, std::move(*record)});
+      } else {
+        note_corrupt(stored.sequence, record.status());
+      }
+    }
+  }
+  return records;
+}
+
+// not_found: the oldest pieces were dropped already, and the record with them.
+Result<std::vector<std::byte>> JetStreamBuffer::assemble(const RecordPreface& preface,
+                                                         std::span<const std::byte> rest) {
+  std::vector<std::byte> whole;
+  if (!preface.pieces.empty()) {
+    auto pieces = fetch_each(*connection_, traces_stream(prefix()), preface.pieces);
+    if (!pieces) return pieces.status();
+    if (pieces->size() < preface.pieces.size()) return Status::not_found("pieces of a record");
+    std::sort(pieces->begin(), pieces->end(), [](const StoredMessage& a, const StoredMessage& b) {
+      return a.sequence < b.sequence;
+    });
+    for (const uint64_t sequence : preface.pieces) {
+      const auto at = std::lower_bound(
+          pieces->begin(), pieces->end(), sequence,
+          [](const StoredMessage& m, uint64_t wanted) { return m.sequence < wanted; });
+      if (at == pieces->end() || at->sequence != sequence) return Status::not_found("a piece");
+      const std::span<const std::byte> data = at->message.data();
+      whole.insert(whole.end(), data.begin(), data.end());
+    }
+  }
+  whole.insert(whole.end(), rest.begin(), rest.end());
+  return whole;
+}
+
+void JetStreamBuffer::note_corrupt(uint64_t sequence, const Status& why) {
+  uint64_t seen = corrupt_sequence_max_.load();
+  while (seen < sequence && !corrupt_sequence_max_.compare_exchange_weak(seen, sequence)) {
+  }
+  if (seen >= sequence) return;
+  ++corrupt_;
+  LOG_WARN("trace", "%s: record %llu skipped: %s", traces_stream(prefix()).c_str(),
+           static_cast<unsigned long long>(sequence), why.to_string().c_str());
+}
+
+Result<JetStreamBuffer::Cursor> JetStreamBuffer::cursor(const std::string& consumer) {
+  if (!is_consumer_name(consumer)) {
+    return Status::invalid("a consumer's name is letters, digits, - and _, at most " +
+                           std::to_string(kConsumerBytesMax));
+  }
+  if (Status status = reach(); !status) return status;
+  const auto last = fetch_last(*connection_, acks_stream(), ack_subject(consumer));
+  if (!last && last.status().code() == StatusCode::kNotFound) return Cursor{};
+  if (!last) return last.status();
+  Cursor held{.value = 0, .sequence = last->sequence};
+  const std::string_view text = last->message.text();
+  std::from_chars(text.data(), text.data() + text.size(), held.value);
+  return held;
+}
+
+// Only over the value that was looked at: of two that write at once, one looks again.
+Status JetStreamBuffer::acknowledge(const std::string& consumer, uint64_t sequence) {
+  Status status;
+  for (int i = 0; i < kAcknowledgeTries; ++i) {
+    const Result<Cursor> held = cursor(consumer);
+    if (!held) return held.status();
+    if (held->value >= sequence) return Status::ok();
+    const std::string text = std::to_string(sequence);
+    const auto stored = publish_confirmed(
+        *connection_,
+        {.subject = ack_subject(consumer),
+         .reply = {},
+         .headers = {{"Nats-Expected-Last-Subject-Sequence", std::to_string(held->sequence)}},
+         .data = as_bytes(std::span(text))});
+    if (stored) return Status::ok();
+    status = stored.status();
+    if (status.code() != StatusCode::kExists) return status;
+    std::this_thread::sleep_for(kRetryPause);
+  }
+  return Status::unavailable("others write the cursor of " + consumer + " all the time");
+}
+
+Result<uint64_t> JetStreamBuffer::acknowledged(const std::string& consumer) {
+  const Result<Cursor> held = cursor(consumer);
+  if (!held) return held.status();
+  return held->value;
+}
+
+// The broker removes each message at the end of its own lifetime.
+Status JetStreamBuffer::remove_expired(int64_t) {
+  return publisher_ ? Status::ok() : Status::invalid("only the writer removes records");
+}
+
+Result<TraceBufferStats> JetStreamBuffer::stats() {
+  if (Status status = reach(); !status) return status;
+  const auto state = stream_state(*connection_, traces_stream(prefix()), record_subject(prefix()));
+  if (!state) return state.status();
+  TraceBufferStats stats;
+  stats.records = state->messages;
+  stats.bytes = state->bytes;
+  stats.first_sequence = state->messages == 0 ? 0 : state->first_sequence;
+  stats.last_sequence = state->last_sequence;
+  stats.corrupt = corrupt_;
+  return stats;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TraceBuffer>> open_jetstream_buffer(const NatsUrl& url,
+                                                           const TraceBufferOptions& options) {
+  TraceBufferOptions bounded = options;
+  if (url.bytes_max > 0) bounded.bytes_max = url.bytes_max;
+  if (bounded.bytes_max == 0) return Status::invalid("a trace buffer of 0 bytes");
+  const bool writes = options.role == TraceBufferOptions::Role::kWriter;
+  auto connection = NatsConnection::open(url, writes ? "aurora-serve" : "aurora-train");
+  if (!connection) return connection.status();
+  return std::unique_ptr<TraceBuffer>(
+      std::make_unique<JetStreamBuffer>(std::move(*connection), bounded));
+}
+
+}  // namespace aurora

@@ -1,0 +1,23 @@
+// Picks the engine, and says what is missing in a build without a NATS library.
+#include "nats/nats_url.h"
+#include "trace/trace_buffer.h"
+
+namespace aurora {
+
+#if !AURORA_NATS
+Result<std::unique_ptr<TraceBuffer>> open_jetstream_buffer(const NatsUrl&,
+                                                           const TraceBufferOptions&) {
+  return Status::invalid(
+      "this build has no NATS client: install libnats-dev and build again, or leave --buffer out");
+}
+#endif
+
+Result<std::unique_ptr<TraceBuffer>> open_trace_buffer(const std::string& url,
+                                                       const TraceBufferOptions& options) {
+  if (url.empty()) return open_lmdb_buffer(options);
+  const Result<NatsUrl> parsed = parse_nats_url(url);
+  if (!parsed) return parsed.status();
+  return open_jetstream_buffer(*parsed, options);
+}
+
+}  // namespace aurora
