@@ -112,15 +112,27 @@ Result<bool> TrainLoop::take_in() {
     cursor_ = stored.sequence;
     dirty_ = true;
     if (!usable(stored.record)) continue;
+    if (window_.holds(stored.record.id)) continue;  // sent twice by a server that got no answer
     figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
     vocab_.observe(stored.record);
     if (!options_.branches) drop_branches(stored.record);
     window_.add(std::move(stored), rng_);
   }
-  if (auto stats = seams_.buffer.stats())
-    figures_.lag_records = stats->last_sequence > cursor_ ? stats->last_sequence - cursor_ : 0;
+  if (auto stats = seams_.buffer.stats()) note_lag(stats->last_sequence);
   refresh_vocab();
   return !batch->empty();
+}
+
+void TrainLoop::note_lag(uint64_t last_sequence) {
+  if (last_sequence < cursor_) {
+    // A broker that lost its disk, or a stream that was made anew. What is there now may be old, so
+    // reading goes on at its end.
+    LOG_WARN(
+        "train", "the traces end at %llu, before %llu where this trainer stood: going on there",
+        static_cast<unsigned long long>(last_sequence), static_cast<unsigned long long>(cursor_));
+    cursor_ = last_sequence;
+  }
+  figures_.lag_records = last_sequence - cursor_;
 }
 
 // Looked at often while little is known, then rarely: each exchange throws trained head rows away.

@@ -84,6 +84,7 @@ class TrainLoop {
 
  private:
   Result<bool> take_in();
+  void note_lag(uint64_t last_sequence);
   bool usable(const TraceRecord& record) const;
   bool wants_records();
   void refresh_vocab();

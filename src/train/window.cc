@@ -103,6 +103,14 @@ std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
   return drawn;
 }
 
+bool Window::holds(uint64_t id) const {
+  const auto any = [id](const auto& entries) {
+    return std::any_of(entries.begin(), entries.end(),
+                       [id](const WindowEntry& e) { return e.id == id; });
+  };
+  return any(recent_) || any(reservoir_) || any(holdout_);
+}
+
 std::vector<const TraceRecord*> Window::holdout() const {
   std::vector<const TraceRecord*> out;
   for (const WindowEntry& e : holdout_) out.push_back(e.record.get());

@@ -61,6 +61,7 @@ class Window {
   // live until the next add().
   std::vector<const WindowEntry*> draw(int columns, SmallRng& rng);
 
+  bool holds(uint64_t id) const;  // a record of this id
   std::vector<const TraceRecord*> holdout() const;
   size_t untrained() const;  // recent records without a pass
   bool has_work() const;

@@ -148,6 +148,45 @@ TEST_F(TrainLoopTest, TheGateKeepsBackWhatIsNotBetter) {
   EXPECT_FALSE(registry_->newest("toy")->has_value());
 }
 
+// At-least-once delivery: the same record under a second sequence, before and after a restart.
+TEST_F(TrainLoopTest, ARecordDeliveredTwiceIsTrainedOnce) {
+  append(6);
+  next_id_ = 3;
+  append(3);  // 4, 5, 6 again
+  {
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  }
+  next_id_ = 0;
+  append(8);  // all of them again, and two new ones
+  learner_ = LedgerLearner();
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  expect_no_pair_twice(3);
+  EXPECT_EQ(learner_.trained.size(), 7u * 3);  // one of eight is held out
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), 17u);
+}
+
+TEST_F(TrainLoopTest, ABufferThatWasMadeAnewIsFollowed) {
+  append(6);
+  {
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  }
+  buffer_.reset();
+  std::filesystem::remove_all(dir_ / "traces");
+  buffer_ = open_buffer();
+  append(2);  // sequences 1 and 2, long passed
+  learner_ = LedgerLearner();
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  ASSERT_TRUE(loop.step().is_ok());
+  append(3);
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_EQ(std::set<uint64_t>(learner_.trained.begin(), learner_.trained.end()).count(11), 1u);
+}
+
 // Killed between any two steps, with checkpoints at varying moments, resumed, over and over.
 TEST_F(TrainLoopTest, KilledBetweenAnyTwoSteps) {
   SmallRng rng(7);
