@@ -72,6 +72,7 @@ std::string default_state(const std::string& target) {
 Status prepare(ServeOptions& options, std::string& target) {
   if (options.model.empty())
     return Status::invalid("no model given; run aurora serve -m TARGET.gguf");
+  if (Status status = check_buffer_url(options.buffer); !status) return status;
   if (Status status = check_target(options); !status) return status;
   auto fingerprint = file_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
@@ -85,6 +86,7 @@ SpeculatorOptions speculator_options(const ServeOptions& options, const std::str
   speculator.target = target;
   speculator.target_path = options.model;
   speculator.traces_dir = options.state + "/traces";
+  speculator.buffer_url = options.buffer;
   speculator.registry_dir = options.state + "/drafts";
   speculator.trainer_status = options.state + "/trainer.status";
   speculator.capture = options.capture;
@@ -105,6 +107,7 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
                                    std::to_string(options.draft_depth),
                                    "--gate",
                                    options.gate ? "replay" : "off"};
+  if (!options.buffer.empty()) args.insert(args.end(), {"--buffer", options.buffer});
   args.insert(args.end(), options.trainer_args.begin(), options.trainer_args.end());
   return args;
 }

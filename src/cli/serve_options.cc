@@ -81,7 +81,13 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_number("--draft-depth-seed", v, 0, UINT32_MAX, o.depth_seed);
        }},
-      {"--buffer-mib", "N", "trace buffer on disk, oldest dropped (default: 2048)",
+      {"--buffer", "URL",
+       "traces to nats://host:port/?..., shared by many servers (default: a file under --state)",
+       [](ServeOptions& o, const std::string& v) {
+         o.buffer = v;
+         return Status::ok();
+       }},
+      {"--buffer-mib", "N", "size of the trace buffer, oldest dropped (default: 2048)",
        [](ServeOptions& o, const std::string& v) {
          return need_number("--buffer-mib", v, 1, 1 << 24, o.buffer_mib);
        }},

@@ -21,6 +21,7 @@ struct ServeOptions {
   int32_t draft_depth = 2;
   float draft_prob_min = 0;
   uint32_t depth_seed = 0;
+  std::string buffer;  // nats://...: traces of many servers; empty: LMDB in state
   int64_t buffer_mib = 2048;
   int64_t expires_in_s = 0;
   std::vector<std::string> server_args;   // for llama-server, without program name

@@ -17,6 +17,7 @@ enum class TraceDrop {
   kQueueFull,      // the writer thread lags
   kBufferFull,     // the record is larger than the buffer may be
   kBufferIo,       // the operating system refused
+  kBufferAway,     // --buffer: no broker took it
   kNoRows,         // rows of a cached prefix were not kept, or nothing was served
   kOptOut,         // X-Aurora-Capture: off
   kCaptureOff,     // --capture off
@@ -26,7 +27,7 @@ enum class TraceDrop {
   kAborted,        // the client went away
   kNotCompletion,  // embedding, rerank
 };
-inline constexpr size_t kTraceDropCount = 11;
+inline constexpr size_t kTraceDropCount = 12;
 
 // Why a slot proposed nothing in a step.
 enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError };

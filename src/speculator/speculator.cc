@@ -95,7 +95,7 @@ Status Speculator::start_writer() {
   TraceBufferOptions buffer_options;
   buffer_options.dir = options_.traces_dir;
   buffer_options.bytes_max = options_.buffer_bytes_max;
-  auto buffer = open_lmdb_buffer(buffer_options);
+  auto buffer = open_trace_buffer(options_.buffer_url, buffer_options);
   if (!buffer) {
     const StatusCode code = buffer.status().code();
     if (code == StatusCode::kCorrupt || code == StatusCode::kInvalid) return buffer.status();

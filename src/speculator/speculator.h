@@ -27,6 +27,7 @@ struct SpeculatorOptions {
   std::string target;  // fingerprint
   std::string target_path;
   std::string traces_dir;
+  std::string buffer_url;  // nats://...; empty: LMDB in traces_dir
   std::string registry_dir;
   std::string trainer_status;  // file the trainer writes, for /metrics
   bool capture = true;

@@ -37,6 +37,7 @@ void TraceWriter::run() {
     auto request = queue_.pop(std::chrono::milliseconds(1000));
     metrics_.trace_queue_depth.set(static_cast<double>(queue_.size()));
     if (request) write(*request);
+    count_late_drops();
     if (!request && queue_.closed()) return;
     if (const int64_t now = unix_ms(); now - swept_ms > kExpirySweepMs) {
       swept_ms = now;
@@ -70,9 +71,20 @@ void TraceWriter::write(const FinishedRequest& request) {
     metrics_.traces_written.add();
     return;
   }
-  const bool full = appended.status().code() == StatusCode::kFull;
-  metrics_.traces_dropped(full ? TraceDrop::kBufferFull : TraceDrop::kBufferIo).add();
+  const StatusCode code = appended.status().code();
+  metrics_
+      .traces_dropped(code == StatusCode::kFull          ? TraceDrop::kBufferFull
+                      : code == StatusCode::kUnavailable ? TraceDrop::kBufferAway
+                                                         : TraceDrop::kBufferIo)
+      .add();
   LOG_WARN("trace", "a trace was dropped: %s", appended.status().to_string().c_str());
+}
+
+// Counted as written when the buffer took them.
+void TraceWriter::count_late_drops() {
+  const uint64_t now = buffer_->dropped_later();
+  metrics_.traces_dropped(TraceDrop::kBufferAway).add(now - late_drops_);
+  late_drops_ = now;
 }
 
 }  // namespace aurora

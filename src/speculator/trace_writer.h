@@ -39,11 +39,13 @@ class TraceWriter {
  private:
   void run();
   void write(const FinishedRequest& request);
+  void count_late_drops();
 
   const std::unique_ptr<TraceBuffer> buffer_;
   const TraceWriterOptions options_;
   ServeMetrics& metrics_;
-  uint64_t next_id_;  // writer's thread
+  uint64_t next_id_;         // writer's thread
+  uint64_t late_drops_ = 0;  // writer's thread; of those that the metrics know
   BoundedQueue<FinishedRequest> queue_;
   std::thread thread_;
 };

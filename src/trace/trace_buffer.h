@@ -89,6 +89,9 @@ Result<std::unique_ptr<TraceBuffer>> open_lmdb_buffer(const TraceBufferOptions& 
 Result<std::unique_ptr<TraceBuffer>> open_jetstream_buffer(const NatsUrl& url,
                                                            const TraceBufferOptions& options);
 
+// Without opening anything: whether open_trace_buffer() could take this value of --buffer.
+Status check_buffer_url(const std::string& url);
+
 // The value of --buffer: empty is LMDB, nats://... JetStream. invalid: a URL that cannot work.
 Result<std::unique_ptr<TraceBuffer>> open_trace_buffer(const std::string& url,
                                                        const TraceBufferOptions& options);

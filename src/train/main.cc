@@ -25,8 +25,8 @@ Status serve(TrainOptions options) {
   auto fingerprint = file_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   if (Status s = make_dirs(options.state); !s) return s;
-  auto buffer = open_lmdb_buffer(
-      {.dir = options.state + "/traces", .role = TraceBufferOptions::Role::kReader});
+  auto buffer = open_trace_buffer(options.buffer, {.dir = options.state + "/traces",
+                                                   .role = TraceBufferOptions::Role::kReader});
   if (!buffer) return buffer.status();
   auto registry = Registry::open(options.state + "/drafts");
   if (!registry) return registry.status();

@@ -191,6 +191,8 @@ std::vector<Flag> loop_flags() {
       text("-m", "FILE", "the target model (GGUF)", AURORA_AT(model)),
       text("--state", "DIR", "holds traces/, drafts/, trainer.ckpt, trainer.json",
            AURORA_AT(state)),
+      text("--buffer", "URL", "traces from nats://host:port/?... instead of DIR/traces",
+           AURORA_AT(buffer)),
       text("--init", "target|random|FILE", "what the first draft starts from; FILE: a draft GGUF",
            AURORA_AT(init)),
       number("--draft-depth", "drafted tokens a step that the gate replays",
@@ -271,6 +273,7 @@ Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
   }
   if (options.model.empty() && !options.help)
     return Status::invalid("the target model is missing: give it by -m FILE.gguf");
+  if (Status status = check_buffer_url(options.buffer); !status) return status;
   options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
   options.loop.vocab_size = options.vocab;
   options.learn.seed = options.loop.seed;

@@ -15,6 +15,7 @@ namespace aurora {
 struct TrainOptions {
   std::string model;             // target GGUF
   std::string state = "aurora";  // traces/, drafts/, trainer.ckpt, trainer.json
+  std::string buffer;            // nats://...; empty: LMDB in state
   std::string init = "target";   // target, random, or a draft GGUF
   DraftDtype dtype = DraftDtype::kQ8_0;
   int vocab = 4096;
