@@ -104,6 +104,8 @@ int run(const Size& size) {
   LearnOptions options;
   options.steps = size.steps;
   options.unreached_share = static_cast<float>(size.unreached);
+  // The same request again and again would be learnt by heart, and more rows would go on each time.
+  options.lr_fc = options.lr_layer = options.lr_head = 0;
   const RandomRows rows(size.hidden);
   auto learner = make_learner(random_draft(size), rows, options);
   if (!learner) return 1;

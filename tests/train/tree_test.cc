@@ -210,6 +210,18 @@ void for_each_labelled(const PackedBatch& batch, size_t request, const Dense& de
   }
 }
 
+void expect_same_gradients(const Eagle3& draft, const Tensor& loss, const Tensor& expected) {
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < kTensorCount; ++i)
+    if (i != kOutput) inputs.push_back(draft.p[i]);
+  const auto ours = torch::autograd::grad({loss}, inputs);
+  const auto theirs = torch::autograd::grad({expected}, inputs);
+  for (size_t i = 0; i < ours.size(); ++i)
+    EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(),
+              1e-10 * (1 + theirs[i].abs().max().item<double>()))
+        << "tensor " << i;
+}
+
 // Tolerance: float64 on both sides, other order of additions.
 TEST(Tree, StatesAndGradientsAreThoseOfADenseMask) {
   const DraftWeights weights = toy();
@@ -234,15 +246,7 @@ TEST(Tree, StatesAndGradientsAreThoseOfADenseMask) {
     });
   }
   EXPECT_GT(compared, 300);
-  std::vector<Tensor> inputs;
-  for (size_t i = 0; i < kTensorCount; ++i)
-    if (i != kOutput) inputs.push_back(draft.p[i]);
-  const auto grads = torch::autograd::grad({loss}, inputs);
-  const auto dense_grads = torch::autograd::grad({dense_loss}, inputs);
-  for (size_t i = 0; i < grads.size(); ++i)
-    EXPECT_LT((grads[i] - dense_grads[i]).abs().max().item<double>(),
-              1e-10 * (1 + dense_grads[i].abs().max().item<double>()))
-        << "tensor " << i;
+  expect_same_gradients(draft, loss, dense_loss);
 }
 
 struct Gradient {
@@ -334,13 +338,7 @@ TEST(Tree, ColumnsThatGoOnAloneAreThoseOfAllColumns) {
     forward.keep(places);
   }
   EXPECT_GT(forward.columns().back(), batch.path_queries());  // nodes are among them
-  std::vector<Tensor> inputs;
-  for (size_t i = 0; i < kTensorCount; ++i)
-    if (i != kOutput) inputs.push_back(draft.p[i]);
-  const auto grads = torch::autograd::grad({loss}, inputs);
-  const auto all_grads = torch::autograd::grad({all_loss}, inputs);
-  for (size_t i = 0; i < grads.size(); ++i)
-    EXPECT_LT((grads[i] - all_grads[i]).abs().max().item<double>(), 1e-10) << "tensor " << i;
+  expect_same_gradients(draft, loss, all_loss);
 }
 
 // A node whose fork has no row before it sees itself alone.
