@@ -52,6 +52,12 @@ def start(options, flags, stack):
     return server
 
 
+def all_answered(answers):
+    if failed(answers):
+        raise SystemExit(f"a request failed: {failed(answers)[0]}")
+    return answers
+
+
 class Answers:
     """Answers without drafts: from `path` when an earlier run left them there, asked for otherwise."""
 
@@ -70,9 +76,7 @@ class Answers:
         if not self.known:
             got = server.chat_all(prompts, slots, logprobs=True, top_logprobs=2,
                                   headers={"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"}, **fields)
-            if failed(got):
-                raise SystemExit(f"a request failed: {failed(got)[0]}")
-            self.all += got
+            self.all += all_answered(got)
         return self.all[begin:begin + len(prompts)]
 
     def save(self):
@@ -111,9 +115,7 @@ def main():
         for begin in range(0, len(prompts), group):
             part = prompts[begin:begin + group]
             cache = not options.no_cache
-            drafted = server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache)
-            if failed(drafted):
-                raise SystemExit(f"a request failed: {failed(drafted)[0]}")
+            drafted = all_answered(server.chat_all(part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache))
             plain = answers.part(server, begin, part, options.slots, max_tokens=options.max_tokens, cache_prompt=cache)
             tokens += sum(answer["usage"]["completion_tokens"] for answer in drafted)
             for number, (a, b) in enumerate(zip(plain, drafted)):

@@ -89,11 +89,9 @@ std::vector<std::string> command_of(const Options& options, const LearnVariant& 
 }
 
 int run_program(const std::string& program, const std::vector<std::string>& args) {
+  const std::vector<char*> argv = exec_args(program, args);
   const pid_t pid = fork();
   if (pid == 0) {
-    std::vector<char*> argv = {const_cast<char*>(program.c_str())};
-    for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
-    argv.push_back(nullptr);
     execv(program.c_str(), argv.data());
     std::fprintf(stderr, "aurora bench learn: cannot run %s; build it with LibTorch installed\n",
                  program.c_str());

@@ -1,15 +1,14 @@
 #include "cli/bench_options.h"
 
-#include <charconv>
 #include <thread>
+
+#include "base/parse_number.h"
 
 namespace aurora {
 namespace {
 
 Status set_number(const std::string& flag, const std::string& text, int least, int most, int& out) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (error == std::errc{} && end == text.data() + text.size() && out >= least && out <= most)
-    return Status::ok();
+  if (parse_number(text, least, most, out)) return Status::ok();
   return Status::invalid(flag + " is '" + text + "'; give a number from " + std::to_string(least) +
                          " to " + std::to_string(most));
 }

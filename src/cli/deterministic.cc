@@ -16,11 +16,6 @@ namespace {
 // Of these the tests compare logits and text; an architecture is added with its test.
 constexpr std::array<const char*, 2> kArchitectures = {"llama", "qwen2"};
 
-// Weights of two dimensions that our products take.
-constexpr std::array<ggml_type, 10> kTypes = {
-    GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
-    GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_F16,  GGML_TYPE_BF16};
-
 template <size_t N>
 using Names = std::array<const char*, N>;
 
@@ -64,9 +59,7 @@ Status check_deterministic_flags(const ServeOptions& options) {
   return Status::ok();
 }
 
-Status check_deterministic_target(const gguf_context* target) {
-  const int64_t key = gguf_find_key(target, "general.architecture");
-  const std::string architecture = key < 0 ? "" : gguf_get_val_str(target, key);
+Status check_deterministic_target(const gguf_context* target, const std::string& architecture) {
   const auto known = std::find(kArchitectures.begin(), kArchitectures.end(), architecture);
   if (known == kArchitectures.end())
     return not_covered("the architecture '" + architecture + "' yet, only llama and qwen2");
@@ -78,8 +71,7 @@ Status check_deterministic_target(const gguf_context* target) {
   for (int64_t i = 0; i < gguf_get_n_tensors(target); ++i) {
     const ggml_type type = gguf_get_tensor_type(target, i);
     // Norms and biases are F32: no product.
-    if (type == GGML_TYPE_F32 || std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end())
-      continue;
+    if (type == GGML_TYPE_F32 || kernels::takes(type)) continue;
     return not_covered(std::string("weights of type ") + ggml_type_name(type) + " (" +
                        gguf_get_tensor_name(target, i) + ")");
   }

@@ -10,7 +10,7 @@ namespace aurora {
 
 // invalid: one sentence that says which flag, weight or property of the target is not covered.
 Status check_deterministic_flags(const ServeOptions& options);
-Status check_deterministic_target(const gguf_context* target);
+Status check_deterministic_target(const gguf_context* target, const std::string& architecture);
 
 // After kernels::install().
 Status check_deterministic_cpu();

@@ -53,7 +53,7 @@ Status check_target(const ServeOptions& options) {
   if (can_be_tapped(architecture)) {
     if (!options.deterministic) return Status::ok();
     if (Status status = check_deterministic_flags(options); !status) return status;
-    return check_deterministic_target(file->get());
+    return check_deterministic_target(file->get(), architecture);
   }
   return Status::invalid(
       "architecture '" + architecture +

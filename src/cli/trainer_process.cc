@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/self_path.h"
 
 namespace aurora {
 namespace {
@@ -30,10 +31,7 @@ TrainerProcess::~TrainerProcess() {
 }
 
 int TrainerProcess::spawn() const {
-  std::vector<char*> argv;
-  argv.push_back(const_cast<char*>(program_.c_str()));
-  for (const std::string& arg : args_) argv.push_back(const_cast<char*>(arg.c_str()));
-  argv.push_back(nullptr);
+  const std::vector<char*> argv = exec_args(program_, args_);
   const pid_t parent = getpid();
   const pid_t child = fork();
   if (child != 0) return child;

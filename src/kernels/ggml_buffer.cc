@@ -217,6 +217,8 @@ void set_enabled(bool enabled) {
   if (enabled) attention::install_attention();
   else attention::uninstall_attention();
 }
+
+bool takes(ggml_type type) { return weight_type(type).has_value(); }
 bool enabled() { return on; }
 std::string backend_name() { return backend().name; }
 

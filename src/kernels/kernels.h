@@ -6,6 +6,8 @@
 // differently from a batch of many.
 #pragma once
 
+#include <ggml.h>
+
 #include <string>
 
 namespace aurora::kernels {
@@ -19,6 +21,9 @@ void install();
 // while a model loads or a graph runs.
 void set_enabled(bool enabled);
 bool enabled();
+
+// Whether a matrix of this type gets our buffer.
+bool takes(ggml_type type);
 
 // "avx512-vnni", "avx-vnni", "avx2" or "portable".
 std::string backend_name();

@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kPlain = "nats://";
 constexpr std::string_view kTls = "tls://";
 constexpr size_t kServersMax = 64;
-constexpr size_t kPrefixBytesMax = 64;
+constexpr size_t kTokenBytesMax = 64;
 
 struct Unit {
   std::string_view name;
@@ -37,16 +37,6 @@ bool parse_quantity(std::string_view text, const Unit (&units)[N], T max, T& out
   return false;
 }
 
-bool parse_prefix(std::string_view text, std::string& out) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_';
-  };
-  out = text;
-  return !text.empty() && text.size() <= kPrefixBytesMax &&
-         std::all_of(text.begin(), text.end(), allowed);
-}
-
 constexpr uint64_t kBytesMax = 1ull << 60;
 constexpr int64_t kSecondsMax = 10ll * 365 * 86400;
 
@@ -66,7 +56,10 @@ Parameter file(std::string_view name, std::string NatsUrl::*field) {
 const std::vector<Parameter>& parameters() {
   static const std::vector<Parameter> list = {
       {"prefix", "letters, digits, - and _, at most 64",
-       [](NatsUrl& u, std::string_view v) { return parse_prefix(v, u.prefix); }},
+       [](NatsUrl& u, std::string_view v) {
+         u.prefix = v;
+         return is_subject_token(v);
+       }},
       {"replicas", "1, 3 or 5",
        [](NatsUrl& u, std::string_view v) {
          if (v != "1" && v != "3" && v != "5") return false;
@@ -157,6 +150,13 @@ Status for_parts(std::string_view text, char separator, Each&& each) {
 }
 
 }  // namespace
+
+bool is_subject_token(std::string_view text) {
+  constexpr std::string_view kAllowed =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+  return !text.empty() && text.size() <= kTokenBytesMax &&
+         text.find_first_not_of(kAllowed) == text.npos;
+}
 
 bool is_nats_url(const std::string& text) {
   return text.starts_with(kPlain) || text.starts_with(kTls);

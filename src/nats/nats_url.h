@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -24,6 +25,9 @@ struct NatsUrl {
   uint64_t in_flight_bytes_max = 128ull << 20;  // of traces not yet confirmed, in each server
   int64_t stagger_s = 30;  // a server waits a part of this before it takes a new draft
 };
+
+// What may stand as one token of a subject: letters, digits, - and _, at most 64.
+bool is_subject_token(std::string_view text);
 
 bool is_nats_url(const std::string& text);  // by its scheme alone
 

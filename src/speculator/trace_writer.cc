@@ -11,6 +11,12 @@ namespace {
 
 constexpr int64_t kExpirySweepMs = 60'000;
 
+TraceDrop drop_of(StatusCode refused) {
+  if (refused == StatusCode::kFull) return TraceDrop::kBufferFull;
+  if (refused == StatusCode::kUnavailable) return TraceDrop::kBufferAway;
+  return TraceDrop::kBufferIo;
+}
+
 }  // namespace
 
 TraceWriter::TraceWriter(std::unique_ptr<TraceBuffer> buffer, const TraceWriterOptions& options,
@@ -71,12 +77,7 @@ void TraceWriter::write(const FinishedRequest& request) {
     metrics_.traces_written.add();
     return;
   }
-  const StatusCode code = appended.status().code();
-  metrics_
-      .traces_dropped(code == StatusCode::kFull          ? TraceDrop::kBufferFull
-                      : code == StatusCode::kUnavailable ? TraceDrop::kBufferAway
-                                                         : TraceDrop::kBufferIo)
-      .add();
+  metrics_.traces_dropped(drop_of(appended.status().code())).add();
   LOG_WARN("trace", "a trace was dropped: %s", appended.status().to_string().c_str());
 }
 

@@ -20,17 +20,9 @@ namespace aurora {
 namespace {
 
 constexpr int64_t kConnectWaitMs = 2000;
-constexpr size_t kConsumerBytesMax = 64;
 constexpr size_t kFetchCountMax = 256;
 constexpr int kAcknowledgeTries = 8;
 constexpr std::chrono::milliseconds kRetryPause(20);
-
-bool is_consumer_name(const std::string& name) {
-  constexpr const char* kAllowed =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-  return !name.empty() && name.size() <= kConsumerBytesMax &&
-         name.find_first_not_of(kAllowed) == std::string::npos;
-}
 
 class JetStreamBuffer final : public TraceBuffer {
  public:
@@ -195,10 +187,8 @@ void JetStreamBuffer::note_corrupt(uint64_t sequence, const Status& why) {
 }
 
 Result<JetStreamBuffer::Cursor> JetStreamBuffer::cursor(const std::string& consumer) {
-  if (!is_consumer_name(consumer)) {
-    return Status::invalid("a consumer's name is letters, digits, - and _, at most " +
-                           std::to_string(kConsumerBytesMax));
-  }
+  if (!is_subject_token(consumer))
+    return Status::invalid("a consumer's name is letters, digits, - and _, at most 64");
   if (Status status = reach(); !status) return status;
   const auto last = fetch_last(*connection_, acks_stream(), ack_subject(consumer));
   if (!last && last.status().code() == StatusCode::kNotFound) return Cursor{};

@@ -20,6 +20,7 @@ constexpr size_t kHeaderRoomBytes = 1024;
 constexpr int64_t kAnswerUsMax = 5'000'000;  // then it is sent again
 constexpr int64_t kCloseUsMax = 2'000'000;
 constexpr int64_t kComplainUs = 10'000'000;
+constexpr int64_t kRetryMs = 250;
 
 std::string new_run_id() {
   std::random_device random;
@@ -94,11 +95,8 @@ void JetStreamPublisher::run() {
       continue;
     }
     if (Status status = make_ready(); !status) {
-      if (steady_us() - complained_us_ > kComplainUs) {
-        complained_us_ = steady_us();
-        LOG_WARN("trace", "traces wait: %s", status.to_string().c_str());
-      }
-      wait(250);
+      complain("traces wait: " + status.to_string());
+      wait(kRetryMs);
       continue;
     }
     const bool sent = send_due();
@@ -223,10 +221,7 @@ void JetStreamPublisher::receive(int64_t wait_ms) {
   for (int i = 0; i < kAtOnce && !flights_.empty(); ++i) {
     Result<std::optional<NatsMessage>> message = answers_->next(i == 0 ? wait_ms : 1);
     if (!message) {
-      // Nobody serves the stream: a broker that starts, an election, or a stream that was deleted.
-      ready_ = false;
-      send_all_again();
-      wait(250);
+      start_over();
       return;
     }
     if (!message->has_value()) return;
@@ -247,16 +242,11 @@ void JetStreamPublisher::note_answer(const NatsMessage& message) {
   if (flight.sequences[index] != 0) return;  // the answer to the first of two sendings
   const PublishAnswer answer = parse_publish_answer(message);
   if (answer.code >= 500) {
-    ready_ = false;
-    send_all_again();
-    wait(250);
+    start_over();
     return;
   }
   if (answer.code != 0) {
-    if (steady_us() - complained_us_ > kComplainUs) {
-      complained_us_ = steady_us();
-      LOG_WARN("trace", "the broker refuses a trace: %s", answer.reason.c_str());
-    }
+    complain("the broker refuses a trace: " + answer.reason);
     return finish(at, false);
   }
   if (flight.sent_us[index] != 0) wire_bytes_ -= message_bytes(flight, index);
@@ -269,6 +259,20 @@ void JetStreamPublisher::send_all_again() {
     for (int64_t& sent_us : flight.sent_us) sent_us = 0;
   }
   wire_bytes_ = 0;
+}
+
+// Nobody serves the stream: a broker that starts, an election, or a stream that was deleted.
+void JetStreamPublisher::start_over() {
+  ready_ = false;
+  send_all_again();
+  wait(kRetryMs);
+}
+
+// Not more often than a log can bear.
+void JetStreamPublisher::complain(const std::string& what) {
+  if (steady_us() - complained_us_ <= kComplainUs) return;
+  complained_us_ = steady_us();
+  LOG_WARN("trace", "%s", what.c_str());
 }
 
 void JetStreamPublisher::finish(std::map<uint64_t, Flight>::iterator flight, bool stored) {

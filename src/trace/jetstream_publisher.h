@@ -54,6 +54,8 @@ class JetStreamPublisher {
   void receive(int64_t wait_ms);
   void note_answer(const NatsMessage& message);
   void send_all_again();
+  void start_over();
+  void complain(const std::string& what);
   void finish(std::map<uint64_t, Flight>::iterator flight, bool stored);
   void wait(int64_t ms);
   void log_connection();

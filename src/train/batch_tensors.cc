@@ -4,20 +4,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 
 #include "train/eagle3.h"
-#include "train/eagle3_forward.h"
 
 namespace aurora {
 namespace {
 
 using at::Tensor;
-
-Tensor longs(const int64_t* values, size_t count) {
-  Tensor out = at::empty({static_cast<int64_t>(count)}, at::kLong);
-  std::copy_n(values, count, out.data_ptr<int64_t>());
-  return out;
-}
 
 // Who sees whom among the nodes and before their forks.
 void add_tree(const PackedBatch& batch, at::ScalarType dtype, BatchTensors& t) {
@@ -44,9 +38,9 @@ void add_tree(const PackedBatch& batch, at::ScalarType dtype, BatchTensors& t) {
     }
   }
   const auto width = static_cast<int64_t>(depth);
-  t.ancestors = longs(ancestors.data(), ancestors.size()).view({batch.nodes, width});
+  t.ancestors = longs(ancestors).view({batch.nodes, width});
   t.ancestor_mask = floats(mask, {batch.nodes, 1, 1, width}, dtype);
-  const Tensor prefix = longs(batch.node_prefix.data(), batch.node_prefix.size());
+  const Tensor prefix = longs(batch.node_prefix);
   for (const PackedRequest& r : batch.requests) {
     const Tensor row = at::arange(r.rows, at::kLong).unsqueeze(0);
     const Tensor end = prefix.narrow(0, r.node0, r.nodes).unsqueeze(1);
@@ -61,17 +55,17 @@ BatchTensors to_tensors(const PackedBatch& batch, const DraftShape& shape, at::S
   t.taps = floats(batch.taps, {batch.rows + batch.nodes, 3 * batch.hidden}, dtype);
   t.embeds =
       unit_rms(floats(batch.embeds, {batch.embeds_count, batch.hidden}, dtype), shape.rms_eps);
-  const Tensor row_embed = longs(batch.row_embed.data(), batch.row_embed.size());
-  t.query_row = longs(batch.query_row.data(), batch.query_row.size());
+  const Tensor row_embed = longs(batch.row_embed);
+  t.query_row = longs(batch.query_row);
   const auto queries = static_cast<size_t>(batch.queries);
   for (size_t k = 0; k < static_cast<size_t>(batch.steps); ++k)
-    t.query_embed.push_back(longs(batch.query_embed.data() + k * queries, queries));
+    t.query_embed.push_back(longs(std::span(batch.query_embed).subspan(k * queries, queries)));
   const Tensor position = floats(batch.position, {batch.rows + batch.nodes}, at::kDouble);
   t.query_position = position.index_select(0, t.query_row);
   std::vector<int64_t> context;
   for (const PackedRequest& r : batch.requests)
     for (int j = 0; j < r.rows - r.queries; ++j) context.push_back(r.row0 + j);
-  t.context_row = longs(context.data(), context.size());
+  t.context_row = longs(context);
   t.context_embed = row_embed.index_select(0, t.context_row);
   t.context_position = position.index_select(0, t.context_row);
   for (const PackedRequest& r : batch.requests) {

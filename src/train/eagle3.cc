@@ -6,10 +6,20 @@
 
 namespace aurora {
 
+at::Tensor unit_rms(const at::Tensor& x, double eps) {
+  return x * (x.square().mean(-1, /*keepdim=*/true) + eps).rsqrt();
+}
+
 at::Tensor floats(const std::vector<float>& values, at::IntArrayRef shape, at::ScalarType dtype) {
   at::Tensor out = at::empty(shape, at::kFloat);
   std::copy(values.begin(), values.end(), out.data_ptr<float>());
   return out.to(dtype);
+}
+
+at::Tensor longs(std::span<const int64_t> values) {
+  at::Tensor out = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
+  std::copy(values.begin(), values.end(), out.data_ptr<int64_t>());
+  return out;
 }
 
 std::array<std::vector<float>*, kTensorCount> draft_arrays(DraftWeights& w) {

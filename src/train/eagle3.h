@@ -4,6 +4,8 @@
 #include <torch/types.h>
 
 #include <array>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "train/draft_weights.h"
@@ -42,7 +44,12 @@ Eagle3 eagle3_from(const DraftWeights& weights, at::ScalarType dtype);
 DraftWeights eagle3_to(const Eagle3& draft, std::vector<int64_t> d2t);
 std::array<std::vector<float>*, kTensorCount> draft_arrays(DraftWeights& weights);
 
-// A flat array as a tensor of that shape and type. Copies.
+// x over its root mean square, the norm before its weight.
+at::Tensor unit_rms(const at::Tensor& x, double eps);
+
+// A flat array as a tensor of that shape and type, and indices as a tensor of one dimension.
+// Copies.
 at::Tensor floats(const std::vector<float>& values, at::IntArrayRef shape, at::ScalarType dtype);
+at::Tensor longs(std::span<const int64_t> values);
 
 }  // namespace aurora

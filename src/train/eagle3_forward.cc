@@ -40,6 +40,7 @@ Tensor rotate(const Tensor& x, const Rope& rope) {
 using Heads = Eagle3Forward::Heads;
 using Own = Eagle3Forward::Own;
 using Shared = Eagle3Forward::Shared;
+
 // q: [n, kv, group, dim]; keys: [n, m, kv, dim] -> [n, kv, group, m].
 Tensor own_products(const Tensor& q, const Tensor& keys) {
   return (q.unsqueeze(1) * keys.unsqueeze(3)).sum(-1).permute({0, 2, 3, 1});
@@ -68,17 +69,7 @@ Tensor attend(const Heads& heads, const Tensor& q, const Shared& entries, const 
   return out.permute({2, 0, 1, 3}).reshape({n, heads.kv * heads.group * heads.dim});
 }
 
-Tensor longs_of(const std::vector<int64_t>& values) {
-  return at::from_blob(const_cast<int64_t*>(values.data()), {static_cast<int64_t>(values.size())},
-                       at::kLong)
-      .clone();
-}
-
 }  // namespace
-
-Tensor unit_rms(const Tensor& x, double eps) {
-  return x * (x.square().mean(-1, /*keepdim=*/true) + eps).rsqrt();
-}
 
 Own Own::rows(int64_t begin, int64_t count) const {
   if (!scores.defined()) return {};
@@ -115,7 +106,7 @@ Tensor Eagle3Forward::next() {
 }
 
 void Eagle3Forward::keep(const std::vector<int64_t>& places) {
-  const Tensor kept = longs_of(places);
+  const Tensor kept = longs(places);
   const auto cut = [&kept](Tensor& x) { x = x.index_select(0, kept); };
   cut(state_);
   cut(position_);
@@ -129,7 +120,7 @@ void Eagle3Forward::keep(const std::vector<int64_t>& places) {
     if (place >= paths_count_) node_places.push_back(place - paths_count_);
   }
   if (batch_.nodes > 0) {
-    const Tensor nodes = longs_of(node_places);
+    const Tensor nodes = longs(node_places);
     for (Tensor* x : {&ancestor_k_, &ancestor_v_, &ancestor_mask_}) *x = x->index_select(0, nodes);
   }
   size_t at = 0;
@@ -139,14 +130,14 @@ void Eagle3Forward::keep(const std::vector<int64_t>& places) {
       const auto begin = static_cast<int64_t>(at);
       for (; at < places.size() && places[at] < part.begin + part.count; ++at)
         inside.push_back(places[at] - part.begin);
-      if (part.count > 0) part.mask = part.mask.index_select(0, longs_of(inside));
+      if (part.count > 0) part.mask = part.mask.index_select(0, longs(inside));
       part.begin = begin;
       part.count = static_cast<int64_t>(inside.size());
     }
   }
   paths_count_ = static_cast<int64_t>(places.size() - node_places.size());
   columns_ = std::move(columns);
-  index_ = longs_of(columns_);
+  index_ = longs(columns_);
 }
 
 Tensor Eagle3Forward::joined(const Tensor& embed_index, const Tensor& g) const {

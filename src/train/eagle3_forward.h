@@ -13,9 +13,6 @@
 
 namespace aurora {
 
-// x over its root mean square, the norm before its weight.
-at::Tensor unit_rms(const at::Tensor& x, double eps);
-
 // The arguments outlive it. Cost: step-0 K/V for all rows, everything else for the columns that go
 // on. Attention takes path columns x rows of the request, nodes x (rows of the request + depth of
 // the tree), and each column's own later steps. One thread.

@@ -103,6 +103,11 @@ CountingRows counting_rows(const PackedBatch& batch, const RowBlock& block,
   return counting;
 }
 
+int count_rows(const PackedBatch& batch, const RowBlock& block, const RowOptions& options,
+               const RowNeeds& needs) {
+  return static_cast<int>(choose(batch, block, options, needs).index.size());
+}
+
 at::Tensor rows_of_terms(std::span<const LossTerm> terms) {
   std::vector<at::Tensor> index;
   for (const LossTerm& term : terms)
@@ -111,7 +116,7 @@ at::Tensor rows_of_terms(std::span<const LossTerm> terms) {
 }
 
 HeadLoss head_loss(std::span<const LossTerm> terms, const at::Tensor& states,
-                   const at::Tensor& head, at::Tensor& grad_head) {
+                   const at::Tensor& head, at::Tensor& grad_head, bool want_hits) {
   const at::NoGradGuard no_grad;
   HeadLoss result;
   result.grad_states = at::empty_like(states);
@@ -127,7 +132,7 @@ HeadLoss head_loss(std::span<const LossTerm> terms, const at::Tensor& states,
       at::Tensor chunk = logits.narrow(0, 0, count);
       at::mm_out(chunk, chunk_states, head.t());
       const LawBatch law = slice(term.rows.law, begin, count);
-      add_hits(chunk, law, result.hit);
+      if (want_hits) add_hits(chunk, law, result.hit);
       result.loss += term.objective.loss_and_grad(chunk, law);
       at::Tensor grad_chunk = result.grad_states.narrow(0, row0 + begin, count);
       at::mm_out(grad_chunk, chunk, head);

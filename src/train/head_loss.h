@@ -38,6 +38,10 @@ struct RowOptions {
 CountingRows counting_rows(const PackedBatch& batch, const RowBlock& block,
                            const RowOptions& options, const RowNeeds& needs, at::ScalarType dtype);
 
+// How many there are, without their laws.
+int count_rows(const PackedBatch& batch, const RowBlock& block, const RowOptions& options,
+               const RowNeeds& needs);
+
 // One summand of the loss.
 struct LossTerm {
   const Objective& objective;
@@ -49,15 +53,16 @@ at::Tensor rows_of_terms(std::span<const LossTerm> terms);
 
 struct HeadLoss {
   double loss = 0;
-  at::Tensor grad_states;    // [rows, D]
-  std::vector<uint8_t> hit;  // [rows] 1: the argmax is the token that serving would have accepted,
-                             // the served one, on a branch the first of the law
+  at::Tensor grad_states;  // [rows, D]
+  // Where it is asked for. [rows] 1: the argmax is the token that serving would have accepted, the
+  // served one, on a branch the first of the law.
+  std::vector<uint8_t> hit;
 };
 
 // states: [rows of all terms, D]; grad_head: [V, D], the head's gradient is added to it. logits =
 // states head^T, in chunks of rows that stay in cache. No autograd: the caller feeds grad_states
 // on.
 HeadLoss head_loss(std::span<const LossTerm> terms, const at::Tensor& states,
-                   const at::Tensor& head, at::Tensor& grad_head);
+                   const at::Tensor& head, at::Tensor& grad_head, bool want_hits = false);
 
 }  // namespace aurora

@@ -3,13 +3,14 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <optional>
 
 #include "base/clock.h"
 #include "base/fingerprint.h"
+#include "base/parse_number.h"
 #include "train/prequential_report.h"
 #include "train/recording.h"
 #include "train/trainer_parts.h"
@@ -75,9 +76,12 @@ class Run {
       auto group = next_group();
       if (!group) return group.status();
       if (group->empty()) break;
+      const int windows = report_.windows();
       if (Status s = one_group(*group); !s) return s;
       seconds_ = static_cast<double>(steady_us() - start) / 1e6;
-      if (Status s = report_.write(loop_.figures(), seconds_, false); !s) return s;
+      if (report_.windows() > windows) {
+        if (Status s = report_.write(loop_.figures(), seconds_, false); !s) return s;
+      }
       progress();
     }
     std::fputc('\n', stderr);
@@ -177,8 +181,9 @@ class Run {
 
 template <typename T>
 bool read_number(const std::string& text, T least, T& out) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  return error == std::errc() && end == text.data() + text.size() && out >= least;
+  using Limits = std::numeric_limits<T>;
+  const T most = Limits::has_infinity ? Limits::infinity() : Limits::max();
+  return parse_number(text, least, most, out);
 }
 
 std::vector<std::string> words_of(const std::string& text) {
@@ -194,7 +199,7 @@ bool read_depths(const std::string& text, std::vector<int>& out) {
   out.clear();
   for (const std::string& word : words_of(text)) {
     int depth = 0;
-    if (!read_number(word, 1, depth) || depth > 16) return false;
+    if (!parse_number(word, 1, 16, depth)) return false;
     out.push_back(depth);
   }
   std::sort(out.begin(), out.end());

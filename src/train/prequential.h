@@ -31,10 +31,11 @@ struct PrequentialOptions {
 Result<PrequentialOptions> parse_prequential_options(const std::vector<std::string>& args);
 
 // Progress on stderr, figures in options.json:
-// {"done": true, "depths": [4], "windows": [{"requests": 50, "served_tokens": 4000, "domain":
-// "sql",
-//  "accept_len": [1.2], "frozen_accept_len": [1.1]}, ...], "accept_len": [1.3], "trained_columns":
-//  n, "rows_per_s": x, "seconds": s}. served_tokens counts from the beginning of the stream.
+// {"done": true, "depths": [4],
+//  "windows": [{"requests": 50, "served_tokens": 4000, "domain": "sql", "accept_len": [1.2],
+//               "frozen_accept_len": [1.1]}, ...],
+//  "accept_len": [1.3], "trained_columns": n, "rows_per_s": x, "seconds": s}
+// served_tokens counts from the beginning of the stream.
 Status run_prequential(const PrequentialOptions& options);
 
 }  // namespace aurora

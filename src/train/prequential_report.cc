@@ -50,10 +50,10 @@ void PrequentialReport::add_group(const std::vector<const TraceRecord*>& records
       if (!frozen.empty()) add(window_.frozen[d], walk(cut(frozen[i], options_.depths[d]), served));
     }
     tokens_ += served;
+    const std::string& domain = records[i]->domain;
+    if (requests_ % options_.window_requests == 0) domain_ = domain;  // the first of its window
+    else if (domain_ != domain) domain_ = "mixed";
     ++requests_;
-    domain_ = window_requests_++ == 0         ? records[i]->domain
-              : domain_ == records[i]->domain ? domain_
-                                              : "mixed";
     if (requests_ % options_.window_requests == 0) end_window();
   }
 }
@@ -82,7 +82,6 @@ void PrequentialReport::end_window() {
   if (window_.frozen[0].steps > 0) windows_ += ", \"frozen_accept_len\": " + list(window_.frozen);
   windows_ += "}";
   window_ = none_;
-  window_requests_ = 0;
 }
 
 }  // namespace aurora

@@ -21,6 +21,7 @@ class PrequentialReport {
   void skip(int64_t tokens) { tokens_ += tokens; }  // served tokens that are not scored
 
   int64_t tokens() const { return tokens_; }
+  int windows() const { return requests_ / options_.window_requests; }  // that have ended
   double last() const { return last_; }  // accept length of the last window, at the first depth
 
   // To options.json: format in prequential.h.
@@ -38,7 +39,7 @@ class PrequentialReport {
   Scores window_, all_;
   std::string windows_, domain_;
   int64_t tokens_ = 0;
-  int requests_ = 0, window_requests_ = 0;
+  int requests_ = 0;
   double last_ = 1.0;
 };
 

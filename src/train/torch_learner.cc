@@ -99,7 +99,7 @@ class TorchLearner final : public Learner {
   std::vector<int64_t> d2t_;
   DraftIndex vocab_;
   std::array<Tensor, kTensorCount> m_, v_;
-  std::array<Tensor, kTensorCount> mean_;  // of the weights over the last updates
+  std::array<Tensor, kTensorCount> mean_;  // of the weights over the last updates, if it serves
   int64_t updates_ = 0;
   int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
@@ -128,10 +128,7 @@ std::vector<LossTerm> TorchLearner::loss_terms(const PackedBatch& batch, const R
     int& norm = norms[terms.size()];
     rows.branches = objective == discard_.get();
     rows.scale = rows.branches ? options_.discard_lambda : 1.0;
-    if (block.step0 == 0) {
-      const RowBlock first = {0, 1, block.columns};
-      norm = counting_rows(batch, first, rows, objective->needs(), at::kFloat).rows;
-    }
+    if (block.step0 == 0) norm = count_rows(batch, {0, 1, block.columns}, rows, objective->needs());
     rows.norm = norm;
     terms.push_back(
         {*objective, counting_rows(batch, block, rows, objective->needs(), at::kFloat)});
@@ -170,13 +167,15 @@ Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
     const Tensor index = rows_of_terms(terms);
     if (!index.defined()) break;
     back.states.push_back(at::cat(states, 0).index_select(0, index));
-    HeadLoss head = head_loss(terms, back.states.back().detach(), draft_[kOutput], back.grad_head);
+    const bool some_stop = together == 1 && options_.unreached_share < 1 && k + 1 < options_.steps;
+    HeadLoss head = head_loss(terms, back.states.back().detach(), draft_[kOutput], back.grad_head,
+                              /*want_hits=*/some_stop);
     if (!std::isfinite(head.loss)) return Status::internal("loss is not finite");
     back.grads.push_back(head.grad_states);
     result.loss += head.loss;
     result.rows += terms[0].rows.rows;
     result.branch_rows += terms[1].rows.rows;
-    if (together > 1 || options_.unreached_share >= 1) continue;
+    if (!some_stop) continue;
     const auto places = going_on(forward.columns().size(), index, head.hit, rng);
     if (places.empty()) break;
     forward.keep(places);
@@ -291,6 +290,7 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
 
 std::vector<std::byte> TorchLearner::save() const {
   ByteWriter out;
+  const Eagle3 served = served_draft();
   size_t floats = 0;
   for (const Tensor& p : draft_.p) floats += static_cast<size_t>(p.numel());
   out.reserve(floats * 16 + d2t_.size() * 8 + 1024);
@@ -299,7 +299,7 @@ std::vector<std::byte> TorchLearner::save() const {
   out.put_span<int64_t>(d2t_);
   for (size_t i = 0; i < kTensorCount; ++i) {
     const auto count = static_cast<size_t>(draft_.p[i].numel());
-    for (const Tensor& t : {draft_.p[i], m_[i], v_[i], mean_[i]})
+    for (const Tensor& t : {draft_.p[i], m_[i], v_[i], served.p[i]})
       out.put_span<float>({t.data_ptr<float>(), count});
   }
   return std::move(out).take();

@@ -35,7 +35,7 @@ std::vector<Leads> count_leads(const Eagle3& draft, const PackedBatch& batch, in
         matched.push_back(begin + j);
       }
     }
-    if (matched.empty()) break;
+    if (matched.empty() || k + 1 == static_cast<size_t>(depth)) break;
     forward.keep(matched);
   }
   std::vector<Leads> out;

@@ -1,7 +1,8 @@
 #include "train/train_options.h"
 
-#include <charconv>
 #include <functional>
+
+#include "base/parse_number.h"
 
 namespace aurora {
 namespace {
@@ -16,16 +17,6 @@ struct Flag {
   Setter set;
   Getter show;
 };
-
-template <typename T>
-bool parse_number(const std::string& text, T min, T max, T& out) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= min && value <= max))
-    return false;
-  out = value;
-  return true;
-}
 
 std::string show_number(double value) {
   char text[32];
