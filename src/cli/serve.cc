@@ -17,6 +17,8 @@
 #include "cli/trainer_process.h"
 #include "gguf.h"
 #include "kernels/kernels.h"
+#include "nats/nats_url.h"
+#include "registry/draft_courier.h"
 #include "speculator/speculator.h"
 
 int llama_server(int argc, char** argv);
@@ -112,6 +114,18 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
   return args;
 }
 
+// Drafts come over the same brokers as the traces go.
+Result<std::unique_ptr<DraftCourier>> start_courier(const ServeOptions& options,
+                                                    const std::string& target) {
+  const auto url = parse_nats_url(options.buffer);
+  if (!url) return url.status();
+  auto registry = Registry::open(options.state + "/drafts");
+  if (!registry) return registry.status();
+  DraftCourierOptions courier;
+  courier.target = target;
+  return start_draft_courier(*url, std::move(*registry), courier);
+}
+
 int run_server(const ServeOptions& options) {
   std::vector<std::string> args = {"aurora serve"};
   args.insert(args.end(), options.server_args.begin(), options.server_args.end());
@@ -142,6 +156,15 @@ int serve_main(int argc, char** argv) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
     return 2;
   }
+  std::unique_ptr<DraftCourier> courier;
+  if (!options.buffer.empty()) {
+    auto started = start_courier(options, target);
+    if (!started) {
+      std::fprintf(stderr, "aurora serve: %s\n", started.status().message().c_str());
+      return 2;
+    }
+    courier = std::move(*started);
+  }
   if (options.kernels) kernels::install();
   if (Status status = options.deterministic ? check_deterministic_cpu() : Status::ok(); !status) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
@@ -150,12 +173,13 @@ int serve_main(int argc, char** argv) {
   Speculator speculator(speculator_options(options, target));
   seam = &speculator;
   std::unique_ptr<TrainerProcess> trainer;
-  if (options.train && options.capture) {
+  if (options.trains()) {
     trainer =
         std::make_unique<TrainerProcess>(sibling_program("aurora-train"), trainer_args(options));
   }
   const int code = run_server(options);
   trainer.reset();
+  courier.reset();
   seam = nullptr;
   return code;
 }

@@ -48,9 +48,15 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_switch("--capture", v, "on", o.capture);
        }},
-      {"--train", "auto|off", "run the trainer beside the server (default: auto)",
+      {"--train", "auto|on|off",
+       "the trainer beside the server (default: auto, on without --buffer)",
        [](ServeOptions& o, const std::string& v) {
-         return need_switch("--train", v, "auto", o.train);
+         using Train = ServeOptions::Train;
+         if (v != "auto" && v != "on" && v != "off") {
+           return Status::invalid("--train is '" + v + "'; give auto, on or off");
+         }
+         o.train = v == "auto" ? Train::kAuto : v == "on" ? Train::kOn : Train::kOff;
+         return Status::ok();
        }},
       {"--gate", "on|off", "a draft serves only where it pays (default: on)",
        [](ServeOptions& o, const std::string& v) {

@@ -14,7 +14,7 @@ struct ServeOptions {
   std::string model;  // from -m, --model or LLAMA_ARG_MODEL
   std::string state;  // traces, drafts, checkpoint; default: under XDG_STATE_HOME, by target
   bool capture = true;
-  bool train = true;
+  enum class Train { kAuto, kOn, kOff } train = Train::kAuto;
   bool gate = true;
   bool kernels = true;         // our matrix products, where this CPU has a fast backend for them
   bool deterministic = false;  // start only where greedy text cannot depend on what was drafted
@@ -27,6 +27,11 @@ struct ServeOptions {
   std::vector<std::string> server_args;   // for llama-server, without program name
   std::vector<std::string> trainer_args;  // --train-* flags as given, for aurora-train
   bool help = false;
+
+  // auto: where the traces stay here; those of many servers have a trainer elsewhere.
+  bool trains() const {
+    return capture && (train == Train::kOn || (train == Train::kAuto && buffer.empty()));
+  }
 };
 
 // invalid: one sentence that says what to do.

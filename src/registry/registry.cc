@@ -106,6 +106,25 @@ Result<FileHandle> lock(const std::string& dir) {
   return handle;
 }
 
+// Size and sha256 of a file against the manifest.
+Status verify_file(const std::string& file, const DraftManifest& manifest) {
+  struct stat seen {};
+  if (::stat(file.c_str(), &seen) != 0) {
+    return Status::not_found("cannot read " + file + ": " + std::strerror(errno));
+  }
+  if (static_cast<uint64_t>(seen.st_size) != manifest.bytes) {
+    return Status::corrupt(file + " has " + std::to_string(seen.st_size) +
+                           " bytes, its manifest says " + std::to_string(manifest.bytes));
+  }
+  const Result<std::string> sha256 = sha256_file(file);
+  if (!sha256) return sha256.status();
+  if (*sha256 != manifest.sha256) {
+    return Status::corrupt(file + " has sha256 " + *sha256 + ", its manifest says " +
+                           manifest.sha256);
+  }
+  return Status::ok();
+}
+
 }  // namespace
 
 // Complaints already logged: a broken file is met again at every poll.
@@ -203,17 +222,34 @@ Result<DraftManifest> Registry::publish(const std::string& staged, DraftManifest
   manifest.sha256 = *sha256;
   manifest.created_ms = unix_ms();
 
+  if (Status status = put(staged, manifest); !status) return status;
+  return manifest;
+}
+
+// With the lock held: the file, then its manifest.
+Status Registry::put(const std::string& staged, const DraftManifest& manifest) {
   const std::string gguf = gguf_path(manifest.version);
   Status status = rename_durably(staged, gguf);
   if (status) {
     status = write_file_atomically(path(manifest.version, kManifest), encode_manifest(manifest));
   }
-  if (!status) {
-    // Back to where it was, so that the publisher may try again; without a manifest nobody saw it.
-    std::rename(gguf.c_str(), staged.c_str());
-    return status;
+  // Back to where it was, so that the publisher may try again; without a manifest nobody saw it.
+  if (!status) std::rename(gguf.c_str(), staged.c_str());
+  return status;
+}
+
+Status Registry::adopt(const std::string& staged, const DraftManifest& manifest) {
+  if (manifest.version <= 0) return Status::invalid("a draft without a version");
+  if (Status status = verify_file(staged, manifest); !status) return status;
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  const Result<Scan> found = scan(dir_);
+  if (!found) return found.status();
+  if (found->highest >= manifest.version) {
+    return Status::exists("draft " + std::to_string(found->highest) + " is in " + dir_ +
+                          " already");
   }
-  return manifest;
+  return put(staged, manifest);
 }
 
 Status Registry::write_verdict(const DraftVerdict& verdict) {
@@ -224,22 +260,7 @@ Status Registry::write_verdict(const DraftVerdict& verdict) {
 }
 
 Status Registry::verify(const DraftManifest& manifest) const {
-  const std::string file = gguf_path(manifest.version);
-  struct stat seen {};
-  if (::stat(file.c_str(), &seen) != 0) {
-    return Status::not_found("cannot read " + file + ": " + std::strerror(errno));
-  }
-  if (static_cast<uint64_t>(seen.st_size) != manifest.bytes) {
-    return Status::corrupt(file + " has " + std::to_string(seen.st_size) +
-                           " bytes, its manifest says " + std::to_string(manifest.bytes));
-  }
-  const Result<std::string> sha256 = sha256_file(file);
-  if (!sha256) return sha256.status();
-  if (*sha256 != manifest.sha256) {
-    return Status::corrupt(file + " has sha256 " + *sha256 + ", its manifest says " +
-                           manifest.sha256);
-  }
-  return Status::ok();
+  return verify_file(gguf_path(manifest.version), manifest);
 }
 
 Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned) {

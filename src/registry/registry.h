@@ -61,6 +61,10 @@ class Registry {
   Result<DraftManifest> publish(const std::string& gguf_path, DraftManifest manifest);
   std::string stage_path() const;  // where the publisher writes the file first
 
+  // A version that was published elsewhere, under its own number, after verifying size and sha256.
+  // exists: this number or a later one is here already. On failure the file is at gguf_path still.
+  Status adopt(const std::string& gguf_path, const DraftManifest& manifest);
+
   Status write_verdict(const DraftVerdict& verdict);
   std::string gguf_path(int64_t version) const;
   // Size and sha256 of the file against its manifest. kCorrupt names the file and both values.
@@ -76,6 +80,7 @@ class Registry {
   explicit Registry(std::string dir);
   std::string path(int64_t version, const char* suffix) const;
   std::optional<DraftManifest> manifest(int64_t version) const;
+  Status put(const std::string& staged, const DraftManifest& manifest);
 
   std::string dir_;
   std::shared_ptr<Logged> logged_;  // shared by copies; own lock

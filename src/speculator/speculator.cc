@@ -280,21 +280,27 @@ void Speculator::judge_live(Slot& slot, int64_t next_version) {
   slot.live_version = next_version;
   slot.live_tokens = slot.live_steps = 0;
   if (advice == LiveAdvice::kRollBack && options_.gate) roll_back();
-  if (advice == LiveAdvice::kPromote && last_good_ && loader_) {
+  if (advice == LiveAdvice::kPromote && loader_) {
+    loader_->report(live_verdict(live_gate_.last_good(), DraftVerdict::Kind::kServing));
     loader_->retire(std::move(last_good_));
   }
 }
 
-void Speculator::roll_back() {
-  if (!engine_ || !last_good_ || !loader_) return;
+DraftVerdict Speculator::live_verdict(int64_t version, DraftVerdict::Kind kind) const {
   DraftVerdict verdict;
-  verdict.version = engine_->version();
-  verdict.kind = DraftVerdict::Kind::kRolledBack;
+  verdict.version = version;
+  verdict.kind = kind;
   verdict.reason = live_gate_.explain();
-  if (const LiveGate::Stats* stats = live_gate_.find(engine_->version())) {
+  if (const LiveGate::Stats* stats = live_gate_.find(version)) {
     verdict.live_accept_len = stats->mean();
     verdict.target_steps = static_cast<uint64_t>(stats->steps);
   }
+  return verdict;
+}
+
+void Speculator::roll_back() {
+  if (!engine_ || !last_good_ || !loader_) return;
+  DraftVerdict verdict = live_verdict(engine_->version(), DraftVerdict::Kind::kRolledBack);
   LOG_WARN("speculator", "draft %lld out of service, back to %lld: %s",
            static_cast<long long>(engine_->version()),
            static_cast<long long>(last_good_->version()), verdict.reason.c_str());

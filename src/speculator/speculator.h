@@ -80,6 +80,7 @@ class Speculator : public Seam {
   void count_live(Slot& slot, int32_t tokens);
   void judge_live(Slot& slot, int64_t next_version);
   void roll_back();
+  DraftVerdict live_verdict(int64_t version, DraftVerdict::Kind kind) const;
   void keep_row(Slot& slot, int32_t position, int32_t token, int32_t batch_index);
   void keep_law(Slot& slot, int32_t batch_index);
   void finish_step(int32_t slot_id, int32_t first, bool output);

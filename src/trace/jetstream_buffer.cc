@@ -12,7 +12,8 @@
 #include "base/log.h"
 #include "nats/connection.h"
 #include "nats/jetstream.h"
-#include "trace/jetstream_format.h"
+#include "nats/preface.h"
+#include "trace/jetstream_names.h"
 #include "trace/jetstream_publisher.h"
 #include "trace/trace_buffer.h"
 
@@ -55,8 +56,7 @@ class JetStreamBuffer final : public TraceBuffer {
   }
   Status prepare();
   Status reach();
-  Result<std::vector<std::byte>> assemble(const RecordPreface& preface,
-                                          std::span<const std::byte> rest);
+  Result<std::vector<std::byte>> assemble(const Preface& preface, std::span<const std::byte> rest);
   Result<Cursor> cursor(const std::string& consumer);
   void note_corrupt(uint64_t sequence, const Status& why);
 
@@ -130,8 +130,8 @@ Result<std::vector<StoredRecord>> JetStreamBuffer::read(uint64_t after, size_t c
     if (batch->empty()) return records;
     for (const StoredMessage& stored : *batch) {
       std::span<const std::byte> rest = stored.message.data();
-      const Result<RecordPreface> preface = take_preface(rest);
-      if (preface && !records.empty() && bytes + preface->record_bytes > bytes_max) return records;
+      const Result<Preface> preface = take_preface(rest);
+      if (preface && !records.empty() && bytes + preface->bytes > bytes_max) return records;
       after = stored.sequence;
       if (preface && preface->expires_ms != 0 && preface->expires_ms <= unix_ms()) continue;
       Result<std::vector<std::byte>> whole = preface ? assemble(*preface, rest) : preface.status();
@@ -153,7 +153,7 @@ Result<std::vector<StoredRecord>> JetStreamBuffer::read(uint64_t after, size_t c
 }
 
 // not_found: the oldest pieces were dropped already, and the record with them.
-Result<std::vector<std::byte>> JetStreamBuffer::assemble(const RecordPreface& preface,
+Result<std::vector<std::byte>> JetStreamBuffer::assemble(const Preface& preface,
                                                          std::span<const std::byte> rest) {
   std::vector<std::byte> whole;
   if (!preface.pieces.empty()) {

@@ -9,7 +9,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "trace/jetstream_format.h"
+#include "nats/preface.h"
+#include "trace/jetstream_names.h"
 
 namespace aurora {
 namespace {
@@ -197,7 +198,7 @@ Status JetStreamPublisher::send(uint64_t number, Flight& flight, size_t message)
   data = data.subspan(begin, message_bytes(flight, message));
   std::vector<std::byte> whole;
   if (last) {
-    RecordPreface preface{flight.bytes.size(), flight.expires_ms, flight.sequences};
+    Preface preface{flight.bytes.size(), flight.expires_ms, flight.sequences};
     preface.pieces.pop_back();
     whole = with_preface(preface, data);
     data = whole;

@@ -10,6 +10,8 @@
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
+#include "nats/nats_url.h"
+#include "registry/draft_courier.h"
 #include "train/prequential.h"
 #include "train/train_options.h"
 #include "train/trainer_parts.h"
@@ -30,6 +32,15 @@ Status serve(TrainOptions options) {
   if (!buffer) return buffer.status();
   auto registry = Registry::open(options.state + "/drafts");
   if (!registry) return registry.status();
+  std::unique_ptr<DraftCourier> courier;  // drafts go over the same brokers as the traces come
+  if (!options.buffer.empty()) {
+    DraftCourierOptions sends;
+    sends.role = DraftCourierOptions::Role::kTrainer;
+    sends.target = *fingerprint;
+    auto started = start_draft_courier(*parse_nats_url(options.buffer), *registry, sends);
+    if (!started) return started.status();
+    courier = std::move(*started);
+  }
   auto draft = start_draft(options, **target);
   if (!draft) return draft.status();
   const RowsOfTarget rows(**target);

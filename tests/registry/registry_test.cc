@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "base/sha256.h"
 #include "registry/temp_dir.h"
 
 namespace aurora {
@@ -294,6 +295,25 @@ TEST(Registry, AFileInTheWayIsRefused) {
   const TempDir dir;
   dir.write("drafts", "a file");
   EXPECT_EQ(Registry::open(dir.file("drafts")).status().code(), StatusCode::kIo);
+}
+
+TEST_F(RegistryTest, AdoptKeepsTheNumberOfWhoPublished) {
+  dir_.write("drafts/in", "weights");
+  DraftManifest manifest = of(kTarget);
+  manifest.version = 57;
+  manifest.bytes = 7;
+  manifest.sha256 = std::string(64, '0');
+  const std::string in = registry_.dir() + "/in";
+  EXPECT_EQ(registry_.adopt(in, manifest).code(), StatusCode::kCorrupt);
+  manifest.sha256 = *sha256_file(in);
+  ASSERT_TRUE(registry_.adopt(in, manifest));
+  EXPECT_EQ((*registry_.newest(kTarget))->version, 57);
+  EXPECT_TRUE(registry_.verify(manifest));
+  dir_.write("drafts/in", "weights");
+  EXPECT_EQ(registry_.adopt(in, manifest).code(), StatusCode::kExists);
+  manifest.version = 56;
+  EXPECT_EQ(registry_.adopt(in, manifest).code(), StatusCode::kExists);
+  EXPECT_EQ(publish("next").version, 58);
 }
 
 }  // namespace

@@ -7,7 +7,8 @@
 
 #include "nats/jetstream.h"
 #include "nats/nats_server.h"
-#include "trace/jetstream_format.h"
+#include "nats/preface.h"
+#include "trace/jetstream_names.h"
 #include "trace/trace_buffer_contract.h"
 
 namespace aurora {
