@@ -114,15 +114,18 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
   return args;
 }
 
-// Drafts come over the same brokers as the traces go.
+// Drafts come over the same brokers as the traces go. nullptr: there are none.
 Result<std::unique_ptr<DraftCourier>> start_courier(const ServeOptions& options,
-                                                    const std::string& target) {
+                                                    const std::string& target,
+                                                    Speculator& speculator) {
+  if (options.buffer.empty()) return nullptr;
   const auto url = parse_nats_url(options.buffer);
   if (!url) return url.status();
   auto registry = Registry::open(options.state + "/drafts");
   if (!registry) return registry.status();
   DraftCourierOptions courier;
   courier.target = target;
+  courier.figures = [&speculator] { return speculator.metrics_text(); };
   return start_draft_courier(*url, std::move(*registry), courier);
 }
 
@@ -156,21 +159,17 @@ int serve_main(int argc, char** argv) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
     return 2;
   }
-  std::unique_ptr<DraftCourier> courier;
-  if (!options.buffer.empty()) {
-    auto started = start_courier(options, target);
-    if (!started) {
-      std::fprintf(stderr, "aurora serve: %s\n", started.status().message().c_str());
-      return 2;
-    }
-    courier = std::move(*started);
-  }
   if (options.kernels) kernels::install();
   if (Status status = options.deterministic ? check_deterministic_cpu() : Status::ok(); !status) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
     return 2;
   }
   Speculator speculator(speculator_options(options, target));
+  auto courier = start_courier(options, target, speculator);
+  if (!courier) {
+    std::fprintf(stderr, "aurora serve: %s\n", courier.status().message().c_str());
+    return 2;
+  }
   seam = &speculator;
   std::unique_ptr<TrainerProcess> trainer;
   if (options.trains()) {
@@ -179,7 +178,7 @@ int serve_main(int argc, char** argv) {
   }
   const int code = run_server(options);
   trainer.reset();
-  courier.reset();
+  courier->reset();
   seam = nullptr;
   return code;
 }

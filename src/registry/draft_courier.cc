@@ -58,6 +58,8 @@ class Courier final : public DraftCourier {
   Status receive();
   Status report_verdict();
   Status hear_reports();
+  Status report_figures();
+  static bool due(int64_t& last_us);
   Result<int64_t> newest_here() const;
 
   const DraftCourierOptions options_;
@@ -72,7 +74,7 @@ class Courier final : public DraftCourier {
   int64_t due_us_ = 0;           // ... this moment
   int64_t version_broken_ = 0;   // did not fit its manifest: not fetched again
   std::string reported_;
-  int64_t heard_us_ = 0;
+  int64_t heard_us_ = 0, said_us_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -112,10 +114,24 @@ Status Courier::look() {
   }
   if (options_.role == DraftCourierOptions::Role::kServer) {
     if (Status status = look_for_newer(); !status) return status;
-    return report_verdict();
+    if (Status status = report_verdict(); !status) return status;
+    return report_figures();
   }
   if (Status status = send_newer(); !status) return status;
-  return hear_reports();
+  if (Status status = hear_reports(); !status) return status;
+  return report_figures();
+}
+
+Status Courier::report_figures() {
+  if (!options_.figures || !due(said_us_)) return Status::ok();
+  return exchange_.send_figures(name_, options_.figures());
+}
+
+// True once every ten seconds, the first time at once.
+bool Courier::due(int64_t& last_us) {
+  if (last_us != 0 && steady_us() - last_us < kReportsEveryUs) return false;
+  last_us = steady_us();
+  return true;
 }
 
 // Whatever its verdict: numbers only rise.
@@ -196,8 +212,7 @@ Status Courier::report_verdict() {
 // What several servers sent back, and more than keep it, does not count as the draft in service for
 // the trainer's gate.
 Status Courier::hear_reports() {
-  if (steady_us() - heard_us_ < kReportsEveryUs && heard_us_ != 0) return Status::ok();
-  heard_us_ = steady_us();
+  if (!due(heard_us_)) return Status::ok();
   const auto reports = exchange_.reports();
   if (!reports) return reports.status();
   struct Votes {

@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,6 +24,9 @@ struct DraftCourierOptions {
   std::string name;    // of this server in its reports; empty: host and process
   int64_t poll_ms = 2000;
   size_t keep = 8;  // newest files that stay in a server's registry
+  // Metrics to report every ten seconds, called on the courier's thread; empty: none. It outlives
+  // the courier.
+  std::function<std::string()> figures;
 };
 
 // Destroying it waits for the message it is at, and in a trainer for its newest version to go out:

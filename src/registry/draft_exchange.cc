@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "nats/jetstream.h"
 #include "nats/preface.h"
@@ -21,6 +24,8 @@ constexpr int64_t kReportAgeS = 86400;            // a server that is gone is fo
 constexpr size_t kPieceBytesMax = 512u << 10;
 constexpr size_t kHeaderRoomBytes = 1024;
 constexpr size_t kPiecesAtOnce = 16;
+constexpr size_t kReportBytesMax = 64u << 10;
+constexpr std::string_view kSaidAt = "aurora:said_ms";  // first sample of a member's figures
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -33,6 +38,20 @@ Result<FilePtr> open_file(const std::string& path, const char* mode) {
   return file;
 }
 
+Status send_text(NatsConnection& connection, const std::string& subject, const std::string& text) {
+  return publish_confirmed(connection, {.subject = connection.url().prefix + subject,
+                                        .reply = {},
+                                        .headers = {},
+                                        .data = as_bytes(std::span(text))})
+      .status();
+}
+
+// The broker says in a header on which subject it lay.
+std::string name_of(const StoredMessage& stored, const std::string& prefix) {
+  const std::string subject = stored.message.header("Nats-Subject");
+  return subject.substr(std::min(prefix.size(), subject.size()));
+}
+
 }  // namespace
 
 Status DraftExchange::prepare() {
@@ -43,7 +62,7 @@ Status DraftExchange::prepare() {
                             .replicas = url.replicas};
   if (Status status = ensure_stream(connection_, drafts, false); !status) return status;
   const StreamConfig reports{.name = reports_stream(),
-                             .subjects = url.prefix + ".reports.*",
+                             .subjects = url.prefix + ".reports.>",
                              .age_s = kReportAgeS,
                              .per_subject_max = 1,
                              .replicas = url.replicas};
@@ -145,33 +164,50 @@ Status DraftExchange::write_pieces(const Offer& offer, const std::string& path) 
 }
 
 Status DraftExchange::report(const DraftReport& report) {
-  const std::string text = encode_verdict(report.verdict);
-  return publish_confirmed(connection_,
-                           {.subject = connection_.url().prefix + ".reports." + report.server,
-                            .reply = {},
-                            .headers = {},
-                            .data = as_bytes(std::span(text))})
-      .status();
+  return send_text(connection_, ".reports.verdict." + report.server,
+                   encode_verdict(report.verdict));
+}
+
+Result<std::vector<StoredMessage>> DraftExchange::last_of_each(const std::string& prefix,
+                                                               size_t count_max) {
+  return fetch(connection_, {.stream = reports_stream(),
+                             .subject = prefix + "*",
+                             .first = 1,
+                             .count = count_max,
+                             .bytes_max = count_max * kReportBytesMax});
 }
 
 Result<std::vector<DraftReport>> DraftExchange::reports(size_t count_max) {
-  const std::string prefix = connection_.url().prefix + ".reports.";
-  const auto messages = fetch(connection_, {.stream = reports_stream(),
-                                            .subject = prefix + "*",
-                                            .first = 1,
-                                            .count = count_max,
-                                            .bytes_max = count_max * 1024});
+  const std::string prefix = connection_.url().prefix + ".reports.verdict.";
+  const auto messages = last_of_each(prefix, count_max);
   if (!messages) return messages.status();
   std::vector<DraftReport> reports;
   for (const StoredMessage& one : *messages) {
     Result<DraftVerdict> verdict = decode_verdict(std::string(one.message.text()));
     if (!verdict) continue;  // another program's words
-    // The broker says in a header on which subject it lay.
-    const std::string subject = one.message.header("Nats-Subject");
-    reports.push_back(
-        {subject.substr(std::min(prefix.size(), subject.size())), std::move(*verdict)});
+    reports.push_back({name_of(one, prefix), std::move(*verdict)});
   }
   return reports;
+}
+
+Status DraftExchange::send_figures(const std::string& name, const std::string& text) {
+  if (text.size() > kReportBytesMax) return Status::invalid("figures of too many bytes");
+  const std::string dated = std::string(kSaidAt) + " " + std::to_string(unix_ms()) + "\n" + text;
+  return send_text(connection_, ".reports.figures." + name, dated);
+}
+
+Result<std::vector<MemberFigures>> DraftExchange::figures(size_t count_max) {
+  const std::string prefix = connection_.url().prefix + ".reports.figures.";
+  const auto messages = last_of_each(prefix, count_max);
+  if (!messages) return messages.status();
+  std::vector<MemberFigures> all;
+  for (const StoredMessage& one : *messages) {
+    const std::string text(one.message.text());
+    if (text.rfind(kSaidAt, 0) != 0) continue;
+    const int64_t said_ms = std::strtoll(text.c_str() + kSaidAt.size(), nullptr, 10);
+    all.push_back({name_of(one, prefix), unix_ms() - said_ms, text});
+  }
+  return all;
 }
 
 }  // namespace aurora

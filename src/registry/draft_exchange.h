@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "nats/connection.h"
+#include "nats/jetstream.h"
 #include "registry/registry.h"
 
 namespace aurora {
@@ -16,6 +16,13 @@ namespace aurora {
 struct DraftReport {
   std::string server;
   DraftVerdict verdict;
+};
+
+// What a server or trainer last said of itself.
+struct MemberFigures {
+  std::string name;
+  int64_t age_ms = 0;  // since it said so, by this machine's clock and its own
+  std::string text;    // metrics, in the text exposition format
 };
 
 // Every call waits for a broker, seconds at most for each message; kUnavailable when none answers.
@@ -41,6 +48,10 @@ class DraftExchange {
   Status report(const DraftReport& report);
   Result<std::vector<DraftReport>> reports(size_t count_max = 4096);
 
+  // The last figures of each server and trainer, in the text exposition format.
+  Status send_figures(const std::string& name, const std::string& text);
+  Result<std::vector<MemberFigures>> figures(size_t count_max = 4096);
+
  private:
   struct Offer {
     DraftManifest manifest;
@@ -48,6 +59,7 @@ class DraftExchange {
   };
   Result<Offer> offer();
   Status write_pieces(const Offer& offer, const std::string& path);
+  Result<std::vector<StoredMessage>> last_of_each(const std::string& prefix, size_t count_max);
   std::string stream() const { return connection_.url().prefix + "_drafts"; }
   std::string reports_stream() const { return connection_.url().prefix + "_reports"; }
 

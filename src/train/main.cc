@@ -37,6 +37,10 @@ Status serve(TrainOptions options) {
     DraftCourierOptions sends;
     sends.role = DraftCourierOptions::Role::kTrainer;
     sends.target = *fingerprint;
+    sends.figures = [status = options.state + "/trainer.status"] {
+      const auto text = read_file(status, 64u << 10);
+      return text ? *text : std::string();
+    };
     auto started = start_draft_courier(*parse_nats_url(options.buffer), *registry, sends);
     if (!started) return started.status();
     courier = std::move(*started);

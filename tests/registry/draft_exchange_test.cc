@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <random>
@@ -10,6 +12,7 @@
 
 #include "base/files.h"
 #include "base/sha256.h"
+#include "metrics/parse.h"
 #include "nats/jetstream.h"
 #include "nats/nats_server.h"
 #include "nats/preface.h"
@@ -218,6 +221,38 @@ TEST_F(DraftExchangeTest, ReportsAreOneForEachServer) {
   EXPECT_EQ((*reports)[0].server, "b");
   EXPECT_EQ((*reports)[1].server, "a");
   EXPECT_DOUBLE_EQ((*reports)[1].verdict.live_accept_len, 1.75);
+}
+
+TEST_F(DraftExchangeTest, FiguresAreTheLastOfEachMember) {
+  Registry server = registry("a");
+  std::atomic<int> calls = 0;
+  auto started = start_draft_courier(url("&stagger=0"), server,
+                                     {.role = Role::kServer,
+                                      .target = kTarget,
+                                      .name = "a",
+                                      .poll_ms = 50,
+                                      .figures = [&] {
+                                        ++calls;
+                                        return std::string("aurora:draft_version 7\n");
+                                      }});
+  ASSERT_TRUE(started);
+  auto connection = connect();
+  DraftExchange exchange(*connection, kTarget);
+  ASSERT_TRUE(exchange.prepare());
+  ASSERT_TRUE(exchange.send_figures("b", "x 1\n"));
+  ASSERT_TRUE(exchange.send_figures("b", "x 2\n"));
+  std::vector<MemberFigures> found;
+  ASSERT_TRUE(comes_true([&] {
+    const auto figures = exchange.figures();
+    if (figures) found = *figures;
+    return found.size() == 2;
+  }));
+  std::sort(found.begin(), found.end(), [](const auto& x, const auto& y) { return x.name < y.name; });
+  EXPECT_EQ(found[0].name, "a");
+  EXPECT_EQ(parse_metrics(found[0].text).at("aurora:draft_version"), 7);
+  EXPECT_EQ(parse_metrics(found[1].text).at("x"), 2);
+  EXPECT_LT(found[1].age_ms, 60'000);
+  EXPECT_EQ(calls.load(), 1) << "not at every look";
 }
 
 TEST_F(DraftExchangeTest, AVersionThatServersSentBackIsKnownToTheTrainer) {
