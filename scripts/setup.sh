@@ -3,7 +3,7 @@
 set -eu
 
 packages="git make cmake ninja-build g++ ccache python3 python3-pip clang-format curl ca-certificates
-  libtorch-dev libopenblas0-pthread liblmdb-dev libnats-dev libssl-dev libgtest-dev libgmock-dev libbenchmark-dev"
+  libtorch-dev libgloo-dev libopenblas0-pthread liblmdb-dev libnats-dev libssl-dev libgtest-dev libgmock-dev libbenchmark-dev"
 
 missing=""
 for package in $packages; do

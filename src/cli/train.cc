@@ -3,17 +3,50 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "base/parse_number.h"
 #include "cli/commands.h"
+#include "cli/rank_launcher.h"
 #include "cli/self_path.h"
 
 namespace aurora {
+namespace {
+
+constexpr int kRanksMax = 64;  // of one machine
+
+int train_on_ranks(const std::string& program, std::vector<std::string> args, size_t flag) {
+  int count = 0;
+  if (flag + 1 == args.size() || !parse_number(args[flag + 1], 1, kRanksMax, count)) {
+    std::fprintf(stderr, "aurora train: --nproc takes the number of trainer ranks, 1 to %d\n",
+                 kRanksMax);
+    return 2;
+  }
+  if (std::getenv("WORLD_SIZE")) {
+    std::fprintf(stderr,
+                 "aurora train: WORLD_SIZE is set, so another launcher starts the ranks: leave "
+                 "--nproc out\n");
+    return 2;
+  }
+  const auto at = args.begin() + static_cast<ptrdiff_t>(flag);
+  args.erase(at, at + 2);
+  return run_ranks(program, args, count);
+}
+
+}  // namespace
 
 int train_main(int argc, char** argv) {
   const std::string program = sibling_program("aurora-train");
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == "--nproc") return train_on_ranks(program, words, i);
+    if (words[i] == "--help" || words[i] == "-h")
+      std::puts("aurora train [--nproc N]: N trainer ranks on this machine, each of them is\n");
+  }
+  std::fflush(stdout);
   std::vector<char*> args(argv, argv + argc);
   args[0] = const_cast<char*>(program.c_str());
   args.push_back(nullptr);

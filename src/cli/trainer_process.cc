@@ -1,8 +1,6 @@
 #include "cli/trainer_process.h"
 
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "cli/self_path.h"
+#include "cli/child_process.h"
 
 namespace aurora {
 namespace {
@@ -30,23 +28,11 @@ TrainerProcess::~TrainerProcess() {
   thread_.join();
 }
 
-int TrainerProcess::spawn() const {
-  const std::vector<char*> argv = exec_args(program_, args_);
-  const pid_t parent = getpid();
-  const pid_t child = fork();
-  if (child != 0) return child;
-  // Between fork and exec only what is async-signal-safe. A server that dies takes its trainer with
-  // it.
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != parent) _exit(1);
-  execv(program_.c_str(), argv.data());
-  _exit(127);
-}
-
 void TrainerProcess::run() {
   int backoff_s = 1;
   while (!stopping_) {
-    const pid_t child = spawn();
+    // A server that dies takes its trainer with it.
+    const pid_t child = start_child({program_, args_});
     if (child < 0) {
       LOG_ERROR("cli", "the trainer could not be started; serving goes on without it");
       return;

@@ -17,7 +17,6 @@ class TrainerProcess {
 
  private:
   void run();
-  int spawn() const;
 
   const std::string program_;
   const std::vector<std::string> args_;

@@ -1,16 +1,18 @@
 #include "train/checkpoint.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/files.h"
+#include "train/rank_group.h"
 
 namespace aurora {
 namespace {
 
 constexpr std::string_view kMagic = "AURTRAIN";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersionOneRank = 1, kVersionRanks = 2;
 constexpr size_t kHeaderBytes = 8 + 4 + 8 + 4;
 constexpr size_t kFileBytesMax = 16ull << 30;
 
@@ -51,80 +53,126 @@ Window::Books get_window(ByteReader& in) {
   return books;
 }
 
-std::vector<std::byte> encode_body(const Checkpoint& c) {
-  ByteWriter out;
-  out.reserve(c.learner.size() + c.vocab.size() * 8 + c.window.entries.size() * 21 + 4096);
+void put_body(ByteWriter& out, const Checkpoint& c) {
   put_string(out, c.target);
-  for (uint64_t value : {c.cursor, c.rng, c.steps, c.trained_tokens, c.offered_at}) out.put(value);
+  for (uint64_t value : {c.cursor, c.ranks[0].rng, c.steps, c.trained_tokens, c.offered_at})
+    out.put(value);
   out.put(c.version);
   out.put(c.loss_first);
   out.put(c.loss_mean);
-  put_window(out, c.window);
+  put_window(out, c.ranks[0].window);
   out.put<uint64_t>(c.vocab.size());
   for (const auto& [id, weight] : c.vocab) {
     out.put(id);
     out.put(weight);
   }
+  if (c.ranks.size() > 1) {
+    out.put<uint64_t>(c.ranks.size());
+    for (size_t i = 1; i < c.ranks.size(); ++i) {
+      out.put(c.ranks[i].rng);
+      put_window(out, c.ranks[i].window);
+    }
+  }
   out.put<uint64_t>(c.learner.size());
   out.put_bytes({reinterpret_cast<const char*>(c.learner.data()), c.learner.size()});
-  return std::move(out).take();
 }
 
-Result<Checkpoint> decode_body(std::span<const std::byte> body, const std::string& path) {
+Result<Checkpoint> decode_body(std::span<const std::byte> body, bool several_ranks,
+                               const std::string& origin) {
   ByteReader in(body);
   Checkpoint c;
   c.target = in.get_string(in.get<uint32_t>());
-  for (uint64_t* value : {&c.cursor, &c.rng, &c.steps, &c.trained_tokens, &c.offered_at})
+  for (uint64_t* value : {&c.cursor, &c.ranks[0].rng, &c.steps, &c.trained_tokens, &c.offered_at})
     *value = in.get<uint64_t>();
   c.version = in.get<int64_t>();
   c.loss_first = in.get<double>();
   c.loss_mean = in.get<double>();
-  c.window = get_window(in);
+  c.ranks[0].window = get_window(in);
   const auto vocab = in.get<uint64_t>();
   for (uint64_t i = 0; i < vocab && in.ok(); ++i) {
     const auto id = in.get<int32_t>();
     c.vocab.emplace_back(id, in.get<float>());
   }
+  const auto ranks = several_ranks ? in.get<uint64_t>() : 1;
+  for (uint64_t i = 1; i < ranks && in.ok(); ++i) {
+    const auto rng = in.get<uint64_t>();
+    c.ranks.push_back({rng, get_window(in)});
+  }
   const auto learner = in.get<uint64_t>();
   if (!in.ok() || in.remaining() != learner)
-    return Status::corrupt(path + ": checkpoint body ends in the wrong place");
+    return Status::corrupt(origin + ": checkpoint body ends in the wrong place");
   c.learner.assign(body.end() - static_cast<ptrdiff_t>(learner), body.end());
   return c;
 }
 
 }  // namespace
 
-Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
-  const std::vector<std::byte> body = encode_body(checkpoint);
+std::vector<std::byte> encode_checkpoint(const Checkpoint& c) {
   ByteWriter out;
-  out.reserve(kHeaderBytes + body.size());
+  size_t entries = 0;
+  for (const RankBooks& of_rank : c.ranks) entries += of_rank.window.entries.size();
+  out.reserve(c.learner.size() + c.vocab.size() * 8 + entries * 21 + c.ranks.size() * 40 + 4096);
   out.put_bytes(kMagic);
-  out.put(kVersion);
-  out.put<uint64_t>(body.size());
-  out.put(crc32c(body));
-  out.put_bytes({reinterpret_cast<const char*>(body.data()), body.size()});
-  return write_file_atomically(
-      path, {reinterpret_cast<const char*>(out.bytes().data()), out.bytes().size()});
+  out.put(c.ranks.size() == 1 ? kVersionOneRank : kVersionRanks);
+  out.put<uint64_t>(0);  // length and checksum, below
+  out.put<uint32_t>(0);
+  put_body(out, c);
+  const auto body = out.bytes().subspan(kHeaderBytes);
+  const uint32_t crc = crc32c(body);
+  out.patch<uint64_t>(kHeaderBytes - 12, body.size());
+  out.patch(kHeaderBytes - 4, crc);
+  return std::move(out).take();
+}
+
+Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std::string& origin) {
+  ByteReader in(bytes);
+  if (in.get_string(kMagic.size()) != kMagic)
+    return Status::invalid(origin + ": not a checkpoint of aurora-train");
+  const auto version = in.get<uint32_t>();
+  if (version != kVersionOneRank && version != kVersionRanks)
+    return Status::invalid(origin + ": checkpoint version " + std::to_string(version) +
+                           ", this program reads " + std::to_string(kVersionRanks) +
+                           " and older ones");
+  const auto length = in.get<uint64_t>();
+  const auto crc = in.get<uint32_t>();
+  if (!in.ok() || in.remaining() != length)
+    return Status::truncated(origin + ": checkpoint is cut off");
+  const auto body = bytes.subspan(kHeaderBytes);
+  if (crc32c(body) != crc) return Status::corrupt(origin + ": checkpoint checksum");
+  return decode_body(body, version == kVersionRanks, origin);
+}
+
+RankBooks books_of_rank(const Checkpoint& checkpoint, int rank, int size) {
+  const auto at = static_cast<size_t>(rank), count = static_cast<size_t>(size);
+  if (checkpoint.ranks.size() == count) return checkpoint.ranks[at];
+  RankBooks share;
+  share.rng = checkpoint.ranks[at % checkpoint.ranks.size()].rng + at;
+  for (const RankBooks& of_rank : checkpoint.ranks) {
+    share.window.seen += of_rank.window.seen;
+    share.window.passes_total += of_rank.window.passes_total;
+    share.window.retired += of_rank.window.retired;
+    for (const WindowEntry& e : of_rank.window.entries)
+      if (owner_rank(e.id, size) == rank) share.window.entries.push_back(e);
+  }
+  // The sums stay what they were: rank 0 takes what does not divide.
+  for (uint64_t* sum : {&share.window.seen, &share.window.passes_total, &share.window.retired})
+    *sum = *sum / count + (at == 0 ? *sum % count : 0);
+  // Recent records retire in the order in which they came.
+  std::stable_sort(
+      share.window.entries.begin(), share.window.entries.end(),
+      [](const WindowEntry& a, const WindowEntry& b) { return a.sequence < b.sequence; });
+  return share;
+}
+
+Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
+  const std::vector<std::byte> bytes = encode_checkpoint(checkpoint);
+  return write_file_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 Result<Checkpoint> read_checkpoint(const std::string& path) {
   auto file = read_file(path, kFileBytesMax);
   if (!file) return file.status();
-  const auto bytes = std::as_bytes(std::span(*file));
-  ByteReader in(bytes);
-  if (in.get_string(kMagic.size()) != kMagic)
-    return Status::invalid(path + ": not a checkpoint of aurora-train");
-  const auto version = in.get<uint32_t>();
-  if (version != kVersion)
-    return Status::invalid(path + ": checkpoint version " + std::to_string(version) +
-                           ", this program reads " + std::to_string(kVersion));
-  const auto length = in.get<uint64_t>();
-  const auto crc = in.get<uint32_t>();
-  if (!in.ok() || in.remaining() != length)
-    return Status::truncated(path + ": checkpoint is cut off");
-  const auto body = bytes.subspan(kHeaderBytes);
-  if (crc32c(body) != crc) return Status::corrupt(path + ": checkpoint checksum");
-  return decode_body(body, path);
+  return decode_checkpoint(std::as_bytes(std::span(*file)), path);
 }
 
 }  // namespace aurora

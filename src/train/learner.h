@@ -15,6 +15,8 @@
 
 namespace aurora {
 
+class RankGroup;
+
 // Rows of the target that training needs: the frozen token embedding, and head rows for tokens new
 // to the draft's vocabulary. Implemented over TargetWeights in main.cc and by toys in tests. out:
 // [ids, D].
@@ -93,21 +95,26 @@ class Scorer {
 class Learner : public Scorer {
  public:
   // One optimiser step on these records packed together. Records without a supervised row are left
-  // out; with none left, or none that counts, no weight changes.
+  // out; with none left, or none that counts, no weight changes. With ranks: on the records of all
+  // of them, each calls it, and the result is of all; an error of one rank's own leaves its records
+  // out. kUnavailable: a rank is lost.
   virtual Result<LearnResult> learn(RecordRefs records) = 0;
   virtual DraftWeights snapshot() const = 0;  // what serves: see average_updates
   virtual const std::vector<int64_t>& vocab() const = 0;
   // Rising ids. Rows of surviving ids keep weights and optimiser state; new ids start from the
   // target's head.
   virtual Status set_vocab(std::vector<int64_t> d2t) = 0;
+  // Of the last weights: to find ranks that have drifted apart.
+  virtual uint64_t checksum() const = 0;
   // Weights, vocabulary and optimiser state. load() refuses another shape and then changes nothing.
   virtual std::vector<std::byte> save() const = 0;
   virtual Status load(std::span<const std::byte> bytes) = 0;
 };
 
-// `rows` must outlive the result.
+// `rows` and `ranks` must outlive the result. ranks: nullptr, alone.
 Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const TargetRows& rows,
-                                              const LearnOptions& options);
+                                              const LearnOptions& options,
+                                              RankGroup* ranks = nullptr);
 Result<std::unique_ptr<Scorer>> make_scorer(const DraftWeights& draft, const TargetRows& rows,
                                             const LearnOptions& options);
 

@@ -1,5 +1,5 @@
-// aurora-train: joins the parts. Exit code 2: bad flags; 1: cannot start or had to stop; 0: asked
-// to leave, or done.
+// aurora-train: joins the parts. Exit code 3: another trainer rank is lost (rank_group.h); 2: bad
+// flags or environment; 1: cannot start or had to stop; 0: asked to leave, or done.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -13,6 +13,7 @@
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
 #include "train/prequential.h"
+#include "train/rank_group.h"
 #include "train/train_options.h"
 #include "train/trainer_parts.h"
 
@@ -21,11 +22,20 @@ namespace {
 
 volatile std::sig_atomic_t g_stop = 0;
 
-Status serve(TrainOptions options) {
+Status same_on_all(const TrainOptions& options, RankGroup* ranks) {
+  if (!ranks) return Status::ok();
+  Status s = ranks->require_same(shared_checksum(options), "their flags or their target model");
+  if (s.code() != StatusCode::kInternal) return s;
+  return Status::invalid(s.message() + ": start all of them with the same ones");
+}
+
+Status serve(TrainOptions options, RankGroup* ranks) {
   auto target = TargetWeights::open(options.model);
   if (!target) return target.status();
   auto fingerprint = file_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
+  options.loop.target = *fingerprint;
+  if (Status s = same_on_all(options, ranks); !s) return s;
   if (Status s = make_dirs(options.state); !s) return s;
   auto buffer = open_trace_buffer(options.buffer, {.dir = options.state + "/traces",
                                                    .role = TraceBufferOptions::Role::kReader});
@@ -48,13 +58,14 @@ Status serve(TrainOptions options) {
   auto draft = start_draft(options, **target);
   if (!draft) return draft.status();
   const RowsOfTarget rows(**target);
-  auto learner = make_learner(*draft, rows, options.learn);
+  auto learner = make_learner(*draft, rows, options.learn, ranks);
   if (!learner) return learner.status();
 
-  options.loop.target = *fingerprint;
   options.loop.shape = draft->shape;
   options.loop.checkpoint_path = options.state + "/trainer.ckpt";
-  options.loop.status_path = options.state + "/trainer.json";
+  if (!ranks || ranks->rank() == 0) options.loop.status_path = options.state + "/trainer.json";
+  if (ranks && ranks->rank() > 0 && !options.loop.audit_path.empty())
+    options.loop.audit_path += "." + std::to_string(ranks->rank());
   const TrainSeams seams = {**buffer,
                             *registry,
                             **learner,
@@ -66,10 +77,29 @@ Status serve(TrainOptions options) {
                               if (!weights) return weights.status();
                               return make_scorer(*weights, rows, options.learn);
                             },
-                            [](double seconds) { usleep(static_cast<useconds_t>(seconds * 1e6)); }};
+                            [](double seconds) { usleep(static_cast<useconds_t>(seconds * 1e6)); },
+                            ranks};
   TrainLoop loop(options.loop, seams);
   if (Status s = loop.resume(); !s) return s;
   return loop.run([] { return g_stop != 0; });
+}
+
+int fail(const Status& status, int exit_code) {
+  std::fprintf(stderr, "aurora-train: %s\n", status.message().c_str());
+  return exit_code;
+}
+
+int join_and_serve(const TrainOptions& options) {
+  const auto place = rank_from_environment();
+  if (!place) return fail(place.status(), 2);
+  const auto ranks = join_ranks(*place, options.rank_timeout_s);
+  if (!ranks)
+    return fail(ranks.status(), ranks.status().code() == StatusCode::kInvalid ? 2 : kRankLostExit);
+  const Status status = serve(options, ranks->get());
+  // No destructors: a process group may wait for the rank that is lost.
+  if (*ranks && (*ranks)->lost())
+    _exit(fail(status, status.code() == StatusCode::kInvalid ? 2 : kRankLostExit));
+  return status ? 0 : fail(status, 1);
 }
 
 int run_prequential(const std::vector<std::string>& args) {
@@ -89,10 +119,7 @@ int run(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == "prequential")
     return run_prequential({argv + 2, argv + argc});
   auto options = parse_train_options({argv + 1, argv + argc});
-  if (!options) {
-    std::fprintf(stderr, "aurora-train: %s\n", options.status().message().c_str());
-    return 2;
-  }
+  if (!options) return fail(options.status(), 2);
   if (options->help) {
     std::fputs(train_help().c_str(), stdout);
     return 0;
@@ -100,11 +127,7 @@ int run(int argc, char** argv) {
   for (int signal_number : {SIGTERM, SIGINT}) std::signal(signal_number, [](int) { g_stop = 1; });
   if (setpriority(PRIO_PROCESS, 0, options->nice) != 0)
     LOG_WARN("train", "cannot set nice %d", options->nice);
-  if (Status s = serve(*options); !s) {
-    std::fprintf(stderr, "aurora-train: %s\n", s.message().c_str());
-    return 1;
-  }
-  return 0;
+  return join_and_serve(*options);
 }
 
 }  // namespace

@@ -12,11 +12,14 @@
 #include <chrono>
 #include <cmath>
 #include <exception>
+#include <numeric>
 
 #include "base/bytes.h"
+#include "base/crc32c.h"
 #include "train/eagle3_forward.h"
 #include "train/head_loss.h"
 #include "train/optimizer.h"
+#include "train/rank_group.h"
 #include "train/torch_scorer.h"
 #include "train/window.h"
 
@@ -53,9 +56,11 @@ void add_noise(Tensor& taps, double share) {
 
 class TorchLearner final : public Learner {
  public:
-  TorchLearner(const DraftWeights& start, const TargetRows& rows, const LearnOptions& options)
+  TorchLearner(const DraftWeights& start, const TargetRows& rows, const LearnOptions& options,
+               RankGroup* ranks)
       : rows_(rows),
         options_(options),
+        ranks_(ranks),
         objective_(make_objective(options.objective, options.reach_weights)),
         discard_(make_discard_objective(options.discard_top_k)) {
     set_threads(options.threads);
@@ -87,14 +92,21 @@ class TorchLearner final : public Learner {
   DraftWeights snapshot() const override { return eagle3_to(served_draft(), d2t_); }
   const std::vector<int64_t>& vocab() const override { return d2t_; }
   Status set_vocab(std::vector<int64_t> d2t) override;
+  uint64_t checksum() const override;
   std::vector<std::byte> save() const override;
   Status load(std::span<const std::byte> bytes) override;
 
  private:
+  using Gradients = std::array<Tensor, kTensorCount>;
+  using Norms = std::array<int, 2>;  // rows of step 0 that count: of paths, of branches
+
   Result<LearnResult> learn_or_throw(RecordRefs records);
-  PackOptions pack_options(RecordRefs records);
+  Status note_newest_version(RecordRefs records);
+  Result<PackedBatch> packed(RecordRefs records) const;
+  RowOptions row_options(bool branches) const;
+  Result<Norms> count_norms(const PackedBatch* batch) const;
   std::vector<LossTerm> loss_terms(const PackedBatch& batch, const RowBlock& block,
-                                   std::array<int, 2>& norms) const;
+                                   const Norms& norms) const;
   std::vector<int64_t> going_on(size_t columns, const Tensor& index,
                                 const std::vector<uint8_t>& hit, SmallRng& rng) const;
   struct Backward {
@@ -102,13 +114,18 @@ class TorchLearner final : public Learner {
     Tensor grad_head;
   };
   Result<Backward> run_steps(const PackedBatch& batch, const BatchTensors& tensors,
-                             LearnResult& result) const;
-  void update(std::array<Tensor, kTensorCount>& grads);
+                             const Norms& norms, LearnResult& result) const;
+  Result<LearnResult> gradients(const PackedBatch& batch, const Norms& norms, Gradients& grads);
+  Status add_results(LearnResult& result) const;
+  Status add_gradients(Gradients& grads) const;
+  uint64_t draw_seed() const;
+  void update(Gradients& grads);
   void average();
   Eagle3 served_draft() const;
 
   const TargetRows& rows_;
   const LearnOptions options_;
+  RankGroup* const ranks_;  // nullptr: alone
   const std::unique_ptr<Objective> objective_, discard_;
   Eagle3 draft_;
   std::vector<int64_t> d2t_;
@@ -119,32 +136,67 @@ class TorchLearner final : public Learner {
   int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
 
-PackOptions TorchLearner::pack_options(RecordRefs records) {
-  PackOptions pack;
-  pack.steps = options_.steps;
-  pack.context_rows_max = options_.context_rows_max;
-  pack.prompt_rows_max = options_.prompt_rows_max;
+// The same on all ranks: it decides which branches count.
+Status TorchLearner::note_newest_version(RecordRefs records) {
   newest_version_ = std::max(newest_version_, newest_draft_version(records));
-  if (options_.discard_lambda > 0) {
-    const int64_t version_min = newest_version_ - options_.branch_versions_max;
-    pack.branches = [version_min](const TraceRecord& r) { return branch_nodes(r, version_min); };
-  }
-  return pack;
+  if (!ranks_ || options_.discard_lambda <= 0) return Status::ok();
+  const auto version = static_cast<double>(newest_version_);
+  const auto all = gather_numbers(*ranks_, {&version, 1});
+  if (!all) return all.status();
+  for (const auto& of_rank : *all)
+    newest_version_ = std::max(newest_version_, static_cast<int64_t>(of_rank[0]));
+  return Status::ok();
 }
 
-// Rows of both terms in the block. norms: rows of step 0 that count, filled by the first block.
-std::vector<LossTerm> TorchLearner::loss_terms(const PackedBatch& batch, const RowBlock& block,
-                                               std::array<int, 2>& norms) const {
+Result<PackedBatch> TorchLearner::packed(RecordRefs records) const {
+  if (Status s = check_records(records, draft_.shape); !s) return s;
+  PackOptions options;
+  options.steps = options_.steps;
+  options.context_rows_max = options_.context_rows_max;
+  options.prompt_rows_max = options_.prompt_rows_max;
+  if (options_.discard_lambda > 0) {
+    const int64_t version_min = newest_version_ - options_.branch_versions_max;
+    options.branches = [version_min](const TraceRecord& r) { return branch_nodes(r, version_min); };
+  }
+  return pack(records, vocab_, rows_, options);
+}
+
+RowOptions TorchLearner::row_options(bool branches) const {
   RowOptions rows;
   rows.step_decay = options_.step_decay;
   rows.prompt_weight = options_.prompt_weight;
+  rows.branches = branches;
+  rows.scale = branches ? options_.discard_lambda : 1.0;
+  return rows;
+}
+
+// Over all ranks: each divides its losses by what all of them count together, so that the sum of
+// the gradients is the gradient of the joined batch.
+Result<TorchLearner::Norms> TorchLearner::count_norms(const PackedBatch* batch) const {
+  Norms norms = {0, 0};
+  if (batch && batch->queries > 0) {
+    std::vector<int64_t> columns(static_cast<size_t>(batch->queries));
+    std::iota(columns.begin(), columns.end(), 0);
+    norms[0] = count_rows(*batch, {0, 1, columns}, row_options(false), objective_->needs());
+    norms[1] = count_rows(*batch, {0, 1, columns}, row_options(true), discard_->needs());
+  }
+  if (!ranks_) return norms;
+  const double mine[] = {static_cast<double>(norms[0]), static_cast<double>(norms[1])};
+  const auto all = gather_numbers(*ranks_, mine);
+  if (!all) return all.status();
+  norms = {0, 0};
+  for (const auto& of_rank : *all)
+    for (size_t i = 0; i < norms.size(); ++i) norms[i] += static_cast<int>(of_rank[i]);
+  return norms;
+}
+
+// Rows of both terms in the block.
+std::vector<LossTerm> TorchLearner::loss_terms(const PackedBatch& batch, const RowBlock& block,
+                                               const Norms& norms) const {
   std::vector<LossTerm> terms;
   for (const Objective* objective : {objective_.get(), discard_.get()}) {
-    int& norm = norms[terms.size()];
-    rows.branches = objective == discard_.get();
-    rows.scale = rows.branches ? options_.discard_lambda : 1.0;
-    if (block.step0 == 0) norm = count_rows(batch, {0, 1, block.columns}, rows, objective->needs());
-    rows.norm = norm;
+    RowOptions rows = row_options(objective == discard_.get());
+    rows.norm = norms[terms.size()];
     terms.push_back(
         {*objective, counting_rows(batch, block, rows, objective->needs(), at::kFloat)});
   }
@@ -168,12 +220,12 @@ std::vector<int64_t> TorchLearner::going_on(size_t columns, const Tensor& index,
 // Forward and losses. Without a row that counts: no states, and a gradient of zero.
 Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
                                                        const BatchTensors& tensors,
+                                                       const Norms& norms,
                                                        LearnResult& result) const {
   Backward back;
   back.grad_head = at::zeros_like(draft_[kOutput]);
   Eagle3Forward forward(draft_, batch, tensors);
-  SmallRng rng(options_.seed + static_cast<uint64_t>(updates_));
-  std::array<int, 2> norms = {0, 0};
+  SmallRng rng(draw_seed());
   const int together = objective_->needs().by_column ? options_.steps : 1;
   for (int k = 0; k < options_.steps; k += together) {
     std::vector<Tensor> states;
@@ -198,32 +250,83 @@ Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
   return back;
 }
 
-Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
-  const auto begin = std::chrono::steady_clock::now();
-  if (Status s = check_records(records, draft_.shape); !s) return s;
-  auto batch = pack(records, vocab_, rows_, pack_options(records));
-  if (!batch) return batch.status();
+// Another number on every rank: they look at different rows.
+uint64_t TorchLearner::draw_seed() const {
+  constexpr uint64_t kRankStride = 1ull << 32;
+  const auto rank = static_cast<uint64_t>(ranks_ ? ranks_->rank() : 0);
+  return options_.seed + static_cast<uint64_t>(updates_) + rank * kRankStride;
+}
+
+// Of these rows alone. Undefined where none counts.
+Result<LearnResult> TorchLearner::gradients(const PackedBatch& batch, const Norms& norms,
+                                            Gradients& grads) {
   LearnResult result;
-  result.columns = batch->queries;
-  if (batch->queries == 0) return result;
-  BatchTensors tensors = to_tensors(*batch, draft_.shape, at::kFloat);
-  at::manual_seed(options_.seed + static_cast<uint64_t>(updates_));
+  result.columns = batch.queries;
+  if (batch.queries == 0) return result;
+  BatchTensors tensors = to_tensors(batch, draft_.shape, at::kFloat);
+  at::manual_seed(draw_seed());
   if (options_.tap_noise > 0) add_noise(tensors.taps, double{options_.tap_noise});
-  auto back = run_steps(*batch, tensors, result);
+  auto back = run_steps(batch, tensors, norms, result);
   if (!back) return back.status();
   if (back->states.empty()) return result;  // all masked: zero, not NaN
   torch::autograd::backward(back->states, back->grads);
-
-  std::array<Tensor, kTensorCount> grads;
   for (size_t i = 0; i < kTensorCount; ++i)
     grads[i] = i == kOutput ? back->grad_head : draft_.p[i].grad().contiguous();
-  update(grads);
-  for (size_t i = 0; i < kTensorCount; ++i) draft_.p[i].mutable_grad().reset();
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
 }
 
-void TorchLearner::update(std::array<Tensor, kTensorCount>& grads) {
+Status TorchLearner::add_results(LearnResult& result) const {
+  if (!ranks_) return Status::ok();
+  const double mine[] = {result.loss, static_cast<double>(result.rows),
+                         static_cast<double>(result.columns),
+                         static_cast<double>(result.branch_rows)};
+  const auto all = gather_numbers(*ranks_, mine);
+  if (!all) return all.status();
+  result = {};
+  for (const auto& of_rank : *all) {
+    result.loss += of_rank[0];
+    result.rows += static_cast<int>(of_rank[1]);
+    result.columns += static_cast<int>(of_rank[2]);
+    result.branch_rows += static_cast<int>(of_rank[3]);
+  }
+  return Status::ok();
+}
+
+// A rank without rows joins with zeros.
+Status TorchLearner::add_gradients(Gradients& grads) const {
+  if (!ranks_) return Status::ok();
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    if (!grads[i].defined()) grads[i] = at::zeros_like(draft_.p[i]);
+    Status s = ranks_->sum({grads[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())});
+    if (!s) return s;
+  }
+  return Status::ok();
+}
+
+// What fails on this rank alone is kept until the others have its zeros: they wait for it.
+Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
+  const auto begin = std::chrono::steady_clock::now();
+  if (Status s = note_newest_version(records); !s) return s;
+  const auto batch = guarded("batch", [&] { return packed(records); });
+  const auto norms = count_norms(batch ? &*batch : nullptr);
+  if (!norms) return norms.status();
+  Gradients grads;
+  const Result<LearnResult> mine =
+      batch ? guarded("training step", [&] { return gradients(*batch, *norms, grads); })
+            : Result<LearnResult>(batch.status());
+  for (Tensor& p : draft_.p) p.mutable_grad().reset();
+  LearnResult all = mine ? *mine : LearnResult{};
+  if (Status s = add_results(all); !s) return s;
+  if (all.rows + all.branch_rows > 0) {
+    if (Status s = add_gradients(grads); !s) return s;
+    update(grads);
+    all.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  if (!mine) return mine.status();
+  return all;
+}
+
+void TorchLearner::update(Gradients& grads) {
   double squares = 0;
   for (const Tensor& g : grads)
     squares += sum_of_squares(g.data_ptr<float>(), static_cast<size_t>(g.numel()));
@@ -303,6 +406,15 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
   return Status::ok();
 }
 
+uint64_t TorchLearner::checksum() const {
+  uint32_t crc = 0;
+  for (const Tensor& p : draft_.p) {
+    const std::span<const float> values(p.data_ptr<float>(), static_cast<size_t>(p.numel()));
+    crc = crc32c(std::as_bytes(values), crc);
+  }
+  return crc;
+}
+
 std::vector<std::byte> TorchLearner::save() const {
   ByteWriter out;
   const Eagle3 served = served_draft();
@@ -352,9 +464,9 @@ Status TorchLearner::load(std::span<const std::byte> bytes) {
 }  // namespace
 
 Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const TargetRows& rows,
-                                              const LearnOptions& options) {
+                                              const LearnOptions& options, RankGroup* ranks) {
   return guarded("learner", [&]() -> Result<std::unique_ptr<Learner>> {
-    return std::unique_ptr<Learner>(std::make_unique<TorchLearner>(start, rows, options));
+    return std::unique_ptr<Learner>(std::make_unique<TorchLearner>(start, rows, options, ranks));
   });
 }
 

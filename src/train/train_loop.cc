@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <unordered_map>
 
 #include "base/clock.h"
 #include "base/files.h"
@@ -15,14 +14,8 @@
 namespace aurora {
 namespace {
 
-constexpr const char* kConsumer = "trainer";
-constexpr size_t kReadRecords = 16;
-constexpr size_t kReadBytes = 64u << 20;
-constexpr size_t kUntrainedMax = 32;  // while so many wait for their first pass, reading waits ...
-constexpr uint64_t kLagMax = 128;     // ... unless the buffer runs so far ahead
 constexpr size_t kKeepDrafts = 8;
 constexpr int kFailuresMax = 50;  // steps in a row
-constexpr double kVocabGainMin = 0.002;
 constexpr double kIdleSeconds = 0.2;
 
 bool all_finite(DraftWeights& weights) {
@@ -35,12 +28,6 @@ bool all_finite(DraftWeights& weights) {
          finite(weights.down) && finite(weights.output_norm) && finite(weights.output);
 }
 
-void drop_branches(TraceRecord& record) {
-  record.refused = {};
-  record.refused_taps = {};
-  record.refused_laws = {};
-}
-
 double running_mean(double mean, double value, uint64_t count) {
   const double keep = std::min(0.95, 1.0 - 1.0 / static_cast<double>(count));
   return keep * mean + (1 - keep) * value;
@@ -51,99 +38,53 @@ double running_mean(double mean, double value, uint64_t count) {
 TrainLoop::TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams)
     : options_(options),
       seams_(seams),
+      rank_(seams.ranks ? seams.ranks->rank() : 0),
+      ranks_count_(seams.ranks ? seams.ranks->size() : 1),
       window_(options.window),
       vocab_(options.shape.target_vocab, options.vocab_size),
-      rng_(options.seed),
+      rng_(options.seed + static_cast<uint64_t>(rank_)),
       checkpoint_us_(steady_us()) {}
 
 Status TrainLoop::run(const std::function<bool()>& stop) {
-  while (!stop()) {
+  for (;;) {
+    const auto leave = any_rank(seams_.ranks, stop());
+    if (!leave) return leave.status();
+    if (*leave) break;
     auto busy = step();
     if (!busy) return busy.status();
     if (*busy) continue;
     if (options_.once) break;
     seams_.sleep(kIdleSeconds);
   }
-  if (options_.once && offered_at_ < window_.records_seen()) offer();
+  if (leads() && options_.once && offered_at_ < records_seen()) offer();
   write_status(true);
-  return dirty_ ? checkpoint() : Status::ok();
+  return checkpoint_if(dirty_);
 }
 
 Result<bool> TrainLoop::step() {
   bool busy = false;
-  if (wants_records()) {
-    auto any = take_in();
-    if (!any) return any;
-    busy = *any;
+  const auto reads = to_read();
+  if (!reads) return reads;
+  if (*reads) {
+    auto some = take_in();
+    if (!some) return some;
+    busy = *some;
   }
-  if (window_.has_work()) {
+  // All ranks take the same number of steps: one without work joins with no rows.
+  const auto work = any_rank(seams_.ranks, window_.has_work());
+  if (!work) return work;
+  if (*work) {
     if (Status s = train(); !s) return s;
     busy = true;
   }
-  if (offer_due()) offer();
+  if (leads() && offer_due()) offer();
   const double since_s = static_cast<double>(steady_us() - checkpoint_us_) / 1e6;
-  if (dirty_ && since_s >= options_.checkpoint_every_s) {
-    if (Status s = checkpoint(); !s) LOG_WARN("train", "checkpoint: %s", s.to_string().c_str());
+  if (Status s = checkpoint_if(dirty_ && since_s >= options_.checkpoint_every_s); !s) {
+    if (lost()) return s;
+    LOG_WARN("train", "checkpoint: %s", s.to_string().c_str());
   }
   write_status(false);
   return busy;
-}
-
-bool TrainLoop::wants_records() {
-  if (!window_.has_work()) return true;
-  if (options_.once) return false;
-  return window_.untrained() < kUntrainedMax || figures_.lag_records > kLagMax;
-}
-
-bool TrainLoop::usable(const TraceRecord& record) const {
-  return record.target == options_.target && record.served_tokens() >= 2 &&
-         record.hidden == options_.shape.hidden &&
-         std::equal(record.tap_layers, record.tap_layers + kTapCount, options_.shape.tap_layers);
-}
-
-Result<bool> TrainLoop::take_in() {
-  auto batch = seams_.buffer.read(cursor_, kReadRecords, kReadBytes);
-  if (!batch) {
-    // The server may be creating or replacing the buffer: training goes on with what is there.
-    LOG_WARN("train", "reading traces: %s", batch.status().to_string().c_str());
-    return false;
-  }
-  for (StoredRecord& stored : *batch) {
-    cursor_ = stored.sequence;
-    dirty_ = true;
-    if (!usable(stored.record)) continue;
-    if (window_.holds(stored.record.id)) continue;  // sent twice by a server that got no answer
-    figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
-    vocab_.observe(stored.record);
-    if (!options_.branches) drop_branches(stored.record);
-    window_.add(std::move(stored), rng_);
-  }
-  if (auto stats = seams_.buffer.stats()) note_lag(stats->last_sequence);
-  refresh_vocab();
-  return !batch->empty();
-}
-
-void TrainLoop::note_lag(uint64_t last_sequence) {
-  if (last_sequence < cursor_) {
-    // A broker that lost its disk, or a stream that was made anew. What is there now may be old, so
-    // reading goes on at its end.
-    LOG_WARN(
-        "train", "the traces end at %llu, before %llu where this trainer stood: going on there",
-        static_cast<unsigned long long>(last_sequence), static_cast<unsigned long long>(cursor_));
-    cursor_ = last_sequence;
-  }
-  figures_.lag_records = last_sequence - cursor_;
-}
-
-// Looked at often while little is known, then rarely: each exchange throws trained head rows away.
-void TrainLoop::refresh_vocab() {
-  const uint64_t seen = window_.records_seen();
-  if (seen - vocab_at_ < std::max<uint64_t>(vocab_at_ == 0 ? 1 : 4, seen / 8)) return;
-  vocab_at_ = seen;
-  std::vector<int64_t> next = vocab_.next(seams_.learner.vocab(), kVocabGainMin);
-  if (next == seams_.learner.vocab()) return;
-  if (Status s = seams_.learner.set_vocab(std::move(next)); !s)
-    LOG_WARN("train", "draft vocabulary: %s", s.to_string().c_str());
 }
 
 Status TrainLoop::train() {
@@ -155,6 +96,7 @@ Status TrainLoop::train() {
   dirty_ = true;
   ++figures_.steps;
   if (!result) {
+    if (lost()) return result.status();
     // A record that cannot be learnt (a tap that is not finite) is left behind; a trainer that
     // learns nothing stops.
     LOG_WARN("train", "step left out: %s", result.status().to_string().c_str());
@@ -190,7 +132,7 @@ void TrainLoop::append_audit(const std::string& lines) const {
 
 // By records, and only after training on them: at least four steps, or no work left.
 bool TrainLoop::offer_due() const {
-  const uint64_t seen = window_.records_seen();
+  const uint64_t seen = records_seen();
   const int wanted =
       offered_at_ == 0 ? options_.publish_first_records : options_.publish_every_records;
   if (seen < offered_at_ + static_cast<uint64_t>(wanted)) return false;
@@ -199,7 +141,7 @@ bool TrainLoop::offer_due() const {
 }
 
 void TrainLoop::offer() {
-  offered_at_ = window_.records_seen();
+  offered_at_ = records_seen();
   steps_at_offer_ = figures_.steps;
   ++figures_.offers;
   auto decision = judge(window_.holdout());
@@ -288,86 +230,6 @@ void TrainLoop::warn_if_misaligned(const GateDecision& decision) {
             "loss fell from %.2f to %.2f but the replayed accept length is %.3f: are taps and "
             "laws of the records aligned?",
             loss_first_, figures_.loss, decision.candidate);
-}
-
-Status TrainLoop::checkpoint() {
-  checkpoint_us_ = steady_us();
-  if (options_.checkpoint_path.empty()) return Status::ok();
-  Checkpoint c;
-  c.target = options_.target;
-  c.cursor = cursor_;
-  c.rng = rng_.state();
-  c.steps = figures_.steps;
-  c.trained_tokens = figures_.trained_tokens;
-  c.offered_at = offered_at_;
-  c.version = figures_.version;
-  c.loss_first = loss_first_;
-  c.loss_mean = figures_.loss;
-  c.window = window_.books();
-  c.vocab = vocab_.state();
-  c.learner = seams_.learner.save();
-  if (Status s = write_checkpoint(options_.checkpoint_path, c); !s) return s;
-  dirty_ = false;
-  return seams_.buffer.acknowledge(kConsumer, cursor_);
-}
-
-Status TrainLoop::resume() {
-  if (Status s = restore(); !s) return s;
-  append_audit("resumed " + std::to_string(figures_.steps) + "\n");
-  return Status::ok();
-}
-
-Status TrainLoop::restore() {
-  if (options_.checkpoint_path.empty()) return Status::ok();
-  auto c = read_checkpoint(options_.checkpoint_path);
-  if (!c) return c.status().code() == StatusCode::kNotFound ? Status::ok() : c.status();
-  if (c->target != options_.target)
-    return Status::invalid(options_.checkpoint_path +
-                           " was trained for another target model: use another --state directory");
-  if (Status s = seams_.learner.load(c->learner); !s)
-    return Status(s.code(), options_.checkpoint_path + ": " + s.message());
-  auto books = reread(std::move(c->window), c->cursor);
-  if (!books) return books.status();
-  window_.restore(std::move(*books));
-  vocab_.restore(c->vocab);
-  rng_ = SmallRng(c->rng);
-  cursor_ = c->cursor;
-  offered_at_ = c->offered_at;
-  vocab_at_ = window_.records_seen();
-  loss_first_ = c->loss_first;
-  steps_at_offer_ = figures_.steps = c->steps;
-  figures_.trained_tokens = c->trained_tokens;
-  figures_.version = c->version;
-  figures_.loss = c->loss_mean;
-  LOG_INFO("train", "resumed at step %llu, record %llu, draft %lld",
-           static_cast<unsigned long long>(c->steps), static_cast<unsigned long long>(cursor_),
-           static_cast<long long>(c->version));
-  // A kill between writing the checkpoint and acknowledging left the cursor behind.
-  return seams_.buffer.acknowledge(kConsumer, cursor_);
-}
-
-// The records the books speak of, from the buffer. What it has dropped since is gone from the
-// window, no more.
-Result<Window::Books> TrainLoop::reread(Window::Books books, uint64_t cursor) {
-  std::unordered_map<uint64_t, WindowEntry*> wanted;
-  uint64_t first = cursor + 1;
-  for (WindowEntry& e : books.entries) {
-    wanted.emplace(e.sequence, &e);
-    first = std::min(first, e.sequence);
-  }
-  for (uint64_t after = first - 1; after < cursor;) {
-    auto batch = seams_.buffer.read(after, kReadRecords, kReadBytes);
-    if (!batch) return batch.status();
-    if (batch->empty()) break;
-    after = batch->back().sequence;
-    for (StoredRecord& stored : *batch) {
-      const auto it = wanted.find(stored.sequence);
-      // Same number, other record: the buffer was replaced; its records are new ones.
-      if (it == wanted.end() || it->second->id != stored.record.id) continue;
-      it->second->record = std::make_shared<const TraceRecord>(std::move(stored.record));
-    }
-  }
-  return books;
 }
 
 void TrainLoop::write_status(bool force) {

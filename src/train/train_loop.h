@@ -13,6 +13,7 @@
 #include "train/draft_vocab.h"
 #include "train/gate.h"
 #include "train/learner.h"
+#include "train/rank_group.h"
 #include "train/window.h"
 
 namespace aurora {
@@ -40,7 +41,7 @@ struct TrainLoopOptions {
   uint64_t seed = 1;
 };
 
-// What the loop needs from the outside. References outlive the loop.
+// What the loop needs from the outside. References and pointers outlive the loop.
 struct TrainSeams {
   TraceBuffer& buffer;
   Registry& registry;
@@ -48,6 +49,9 @@ struct TrainSeams {
   std::function<Status(const std::string& path, const DraftWeights&)> write_draft;
   std::function<Result<std::unique_ptr<Scorer>>(const std::string& path)> load_draft;
   std::function<void(double seconds)> sleep;
+  // nullptr: alone. Otherwise every rank runs a loop over the same buffer, in step with the others;
+  // rank 0 decides, judges, publishes, writes the checkpoint and acknowledges.
+  RankGroup* ranks = nullptr;
 };
 
 struct TrainFigures {
@@ -68,28 +72,42 @@ class TrainLoop {
   TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams);
 
   // Loads the checkpoint, if there is one, and re-reads its records from the buffer. Call once,
-  // before step(). invalid: a checkpoint of another target or draft shape.
+  // before step(). invalid: a checkpoint of another target or draft shape. With ranks: everyone
+  // gets rank 0's state, whether it had a checkpoint or not.
   Status resume();
 
-  // One round: false when there was nothing to do.
+  // One round: false when there was nothing to do. With ranks, an error of a lost one ends it.
   Result<bool> step();
 
   // step() until stop() says so (then a checkpoint) or, with options.once, until all work is done.
   Status run(const std::function<bool()>& stop);
 
-  // Atomic; acknowledges what it holds.
+  // Atomic; acknowledges what it holds. With ranks: of all of them, each calls it; internal where
+  // their weights differ.
   Status checkpoint();
 
   const TrainFigures& figures() const { return figures_; }
 
  private:
+  bool leads() const { return rank_ == 0; }
+  bool lost() const { return seams_.ranks && seams_.ranks->lost(); }
+  uint64_t records_seen() const { return window_.records_seen() + others_seen_; }
+  Result<bool> to_read();
   Result<bool> take_in();
+  struct Intake;
+  Intake read_more();
+  Status share(Intake& intake) const;
+  Status read_up_to(uint64_t sequence);
+  void add(StoredRecord stored);
   void note_lag(uint64_t last_sequence);
   bool usable(const TraceRecord& record) const;
   bool wants_records();
-  void refresh_vocab();
+  std::vector<int64_t> new_vocab();
   Status train();
+  Status checkpoint_if(bool due);
+  Checkpoint state() const;
   Status restore();
+  Status restore(const Checkpoint& c);
   void audit(const std::vector<const WindowEntry*>& drawn);
   void append_audit(const std::string& lines) const;
   bool offer_due() const;
@@ -104,13 +122,15 @@ class TrainLoop {
 
   const TrainLoopOptions options_;
   const TrainSeams seams_;
+  const int rank_, ranks_count_;
   Window window_;
   DraftVocab vocab_;
   SmallRng rng_;
   TrainFigures figures_;
-  uint64_t cursor_ = 0;      // taken in up to here
-  uint64_t offered_at_ = 0;  // window_.records_seen() at the last offer
-  uint64_t vocab_at_ = 0;    // the same at the last look at the vocabulary
+  uint64_t cursor_ = 0;       // taken in up to here
+  uint64_t others_seen_ = 0;  // usable records that are in other ranks' windows
+  uint64_t offered_at_ = 0;   // records_seen() at the last offer
+  uint64_t vocab_at_ = 0;     // the same at the last look at the vocabulary
   uint64_t steps_at_offer_ = 0;
   double loss_first_ = 0;
   int64_t checkpoint_us_ = 0, status_us_ = 0;

@@ -1,7 +1,12 @@
 #include "train/train_options.h"
 
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <span>
+#include <string_view>
 
+#include "base/crc32c.h"
 #include "base/parse_number.h"
 
 namespace aurora {
@@ -218,6 +223,8 @@ std::vector<Flag> loop_flags() {
       bf16_flag(),
       number("--checkpoint-every", "seconds between two checkpoints",
              AURORA_AT(loop.checkpoint_every_s), 0.0, 1e9),
+      number("--rank-timeout", "seconds that trainer ranks wait for each other",
+             AURORA_AT(rank_timeout_s), 1.0, 86400.0),
       text("--train-audit", "FILE", "append every (step, record, pass), for tests",
            AURORA_AT(loop.audit_path)),
       {"--train-once", "", "leave when every trace has had its passes",
@@ -286,6 +293,18 @@ std::string train_help() {
     out += line + "\n";
   }
   return out;
+}
+
+uint64_t shared_checksum(const TrainOptions& options) {
+  // Places and means of one machine.
+  constexpr std::array<std::string_view, 7> kOwn = {
+      "-m", "--state", "--buffer", "--init", "--train-threads", "--train-nice", "--train-audit"};
+  std::string all = options.loop.target;
+  for (const Flag& flag : flags())
+    if (std::find(kOwn.begin(), kOwn.end(), flag.name) == kOwn.end())
+      all += std::string(flag.name) + "=" + flag.show(options) + "\n";
+  all += options.loop.once ? "once" : "";
+  return crc32c(std::as_bytes(std::span(all)));
 }
 
 }  // namespace aurora

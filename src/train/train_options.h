@@ -21,6 +21,7 @@ struct TrainOptions {
   int vocab = 4096;
   int nice = 10;
   std::string bf16 = "auto";
+  double rank_timeout_s = 120;  // how long trainer ranks wait for each other
   LearnOptions learn;
   TrainLoopOptions loop;
   bool help = false;
@@ -29,5 +30,7 @@ struct TrainOptions {
 // invalid: an unknown flag, a missing or impossible value; one sentence that names it.
 Result<TrainOptions> parse_train_options(const std::vector<std::string>& args);
 std::string train_help();
+// Of everything that all trainer ranks must be given alike; loop.target is set.
+uint64_t shared_checksum(const TrainOptions& options);
 
 }  // namespace aurora

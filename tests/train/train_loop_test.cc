@@ -42,6 +42,7 @@ class LedgerLearner final : public Learner {
     ids = std::move(d2t);
     return Status::ok();
   }
+  uint64_t checksum() const override { return trained.size(); }
   std::vector<std::byte> save() const override {
     ByteWriter out;
     out.put<uint64_t>(trained.size());

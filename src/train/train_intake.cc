@@ -1,0 +1,176 @@
+// TrainLoop's way of taking in traces: rank 0 reads and says how far, the others read as far.
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "train/train_loop.h"
+
+namespace aurora {
+namespace {
+
+constexpr size_t kReadRecords = 16;
+constexpr size_t kReadBytes = 64u << 20;
+constexpr size_t kUntrainedMax = 32;  // while so many wait for their first pass, reading waits ...
+constexpr uint64_t kLagMax = 128;     // ... unless the buffer runs so far ahead
+constexpr double kVocabGainMin = 0.002;
+// How long a rank waits for records that rank 0 has read already: a replica may lag, a broker be
+// away for this rank alone.
+constexpr double kCatchUpSeconds = 0.1;
+constexpr int kCatchUpTries = 50;
+
+void drop_branches(TraceRecord& record) {
+  record.refused = {};
+  record.refused_taps = {};
+  record.refused_laws = {};
+}
+
+}  // namespace
+
+Result<bool> TrainLoop::to_read() {
+  const bool wants = wants_records();
+  if (!options_.once) return any_rank(seams_.ranks, wants);
+  const auto busy =
+      any_rank(seams_.ranks, !wants);  // every record gets its passes before the next ones
+  if (!busy) return busy;
+  return !*busy;
+}
+
+bool TrainLoop::wants_records() {
+  if (!window_.has_work()) return true;
+  if (options_.once) return false;
+  return window_.untrained() < kUntrainedMax || figures_.lag_records > kLagMax;
+}
+
+bool TrainLoop::usable(const TraceRecord& record) const {
+  return record.target == options_.target && record.served_tokens() >= 2 &&
+         record.hidden == options_.shape.hidden &&
+         std::equal(record.tap_layers, record.tap_layers + kTapCount, options_.shape.tap_layers);
+}
+
+// What rank 0 has read, for the others to read as well.
+struct TrainLoop::Intake {
+  bool some = false;           // records came
+  uint64_t read_to = 0;        // the last of them, or where it stood
+  uint64_t cursor = 0;         // where reading goes on
+  uint64_t lag = 0;            // records behind it
+  std::vector<int64_t> vocab;  // empty: stays as it is
+};
+
+Result<bool> TrainLoop::take_in() {
+  Intake intake;
+  if (leads()) intake = read_more();
+  if (Status s = share(intake); !s) return s;
+  if (!leads()) {
+    if (Status s = read_up_to(intake.read_to); !s) return s;
+    cursor_ = intake.cursor;
+    figures_.lag_records = intake.lag;
+  }
+  if (!intake.vocab.empty()) {
+    if (Status s = seams_.learner.set_vocab(std::move(intake.vocab)); !s) {
+      if (seams_.ranks) return s;  // the others have it
+      LOG_WARN("train", "draft vocabulary: %s", s.to_string().c_str());
+    }
+  }
+  return intake.some;
+}
+
+TrainLoop::Intake TrainLoop::read_more() {
+  Intake intake = {.read_to = cursor_, .cursor = cursor_, .lag = figures_.lag_records, .vocab = {}};
+  auto batch = seams_.buffer.read(cursor_, kReadRecords, kReadBytes);
+  if (!batch) {
+    // The server may be creating or replacing the buffer: training goes on with what is there.
+    LOG_WARN("train", "reading traces: %s", batch.status().to_string().c_str());
+    return intake;
+  }
+  intake.some = !batch->empty();
+  for (StoredRecord& stored : *batch) add(std::move(stored));
+  intake.read_to = cursor_;
+  if (auto stats = seams_.buffer.stats()) note_lag(stats->last_sequence);
+  intake.cursor = cursor_;
+  intake.lag = figures_.lag_records;
+  intake.vocab = new_vocab();
+  return intake;
+}
+
+// From rank 0 to all.
+Status TrainLoop::share(Intake& intake) const {
+  if (!seams_.ranks) return Status::ok();
+  ByteWriter out;
+  out.put<uint8_t>(intake.some ? 1 : 0);
+  for (uint64_t value : {intake.read_to, intake.cursor, intake.lag}) out.put(value);
+  out.put<uint64_t>(intake.vocab.size());
+  out.put_span<int64_t>(intake.vocab);
+  std::vector<std::byte> bytes = std::move(out).take();
+  if (Status s = seams_.ranks->broadcast(bytes); !s) return s;
+  ByteReader in(bytes);
+  intake.some = in.get<uint8_t>() != 0;
+  for (uint64_t* value : {&intake.read_to, &intake.cursor, &intake.lag})
+    *value = in.get<uint64_t>();
+  intake.vocab = in.get_vector<int64_t>(in.get<uint64_t>());
+  return in.ok() ? Status::ok() : Status::corrupt("what rank 0 says it has read");
+}
+
+// The same records as rank 0, less what the buffer has dropped since.
+Status TrainLoop::read_up_to(uint64_t sequence) {
+  for (int tries = 0; cursor_ < sequence;) {
+    auto batch = seams_.buffer.read(cursor_, kReadRecords, kReadBytes);
+    if (batch && !batch->empty()) {
+      for (StoredRecord& stored : *batch) {
+        if (stored.sequence > sequence) return Status::ok();
+        add(std::move(stored));
+      }
+      continue;
+    }
+    if (++tries < kCatchUpTries) {
+      seams_.sleep(kCatchUpSeconds);
+      continue;
+    }
+    if (!batch) return batch.status();
+    LOG_WARN("train", "records %llu to %llu, which rank 0 has read, do not come: going on",
+             static_cast<unsigned long long>(cursor_ + 1),
+             static_cast<unsigned long long>(sequence));
+    return Status::ok();
+  }
+  return Status::ok();
+}
+
+// Every rank sees every record and keeps its own.
+void TrainLoop::add(StoredRecord stored) {
+  cursor_ = stored.sequence;
+  dirty_ = true;
+  if (!usable(stored.record)) return;
+  const bool own = owner_rank(stored.record.id, ranks_count_) == rank_;
+  if (own && window_.holds(stored.record.id)) return;  // sent twice by a server without an answer
+  figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
+  vocab_.observe(stored.record);
+  if (!own) {
+    ++others_seen_;
+    return;
+  }
+  if (!options_.branches) drop_branches(stored.record);
+  window_.add(std::move(stored), rng_);
+}
+
+void TrainLoop::note_lag(uint64_t last_sequence) {
+  if (last_sequence < cursor_) {
+    // A broker that lost its disk, or a stream that was made anew. What is there now may be old, so
+    // reading goes on at its end.
+    LOG_WARN(
+        "train", "the traces end at %llu, before %llu where this trainer stood: going on there",
+        static_cast<unsigned long long>(last_sequence), static_cast<unsigned long long>(cursor_));
+    cursor_ = last_sequence;
+  }
+  figures_.lag_records = last_sequence - cursor_;
+}
+
+// Looked at often while little is known, then rarely: each exchange throws trained head rows away.
+std::vector<int64_t> TrainLoop::new_vocab() {
+  const uint64_t seen = records_seen();
+  if (seen - vocab_at_ < std::max<uint64_t>(vocab_at_ == 0 ? 1 : 4, seen / 8)) return {};
+  vocab_at_ = seen;
+  std::vector<int64_t> next = vocab_.next(seams_.learner.vocab(), kVocabGainMin);
+  if (next == seams_.learner.vocab()) next.clear();
+  return next;
+}
+
+}  // namespace aurora
