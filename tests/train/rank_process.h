@@ -38,6 +38,7 @@ struct RankRun {
   std::vector<std::string> args;  // argv[1...] of each rank
   int kill_rank = -1;             // gets AURORA_KILL_AFTER = kill_after
   int kill_after = 0;
+  bool kill_the_rest = false;  // once rank 0 has ended
 };
 
 // waitpid()'s state of each rank, by rank.
@@ -65,6 +66,7 @@ inline std::vector<int> run_ranks(const RankRun& run) {
   }
   std::vector<int> states;
   for (const pid_t pid : ranks) {
+    if (run.kill_the_rest && !states.empty()) kill(pid, SIGKILL);
     states.push_back(0);
     CHECK(waitpid(pid, &states.back(), 0) == pid);
   }

@@ -31,7 +31,8 @@ class SharedLedger final : public Learner {
   int empty_steps = 0;  // this rank joined without records
 
   Result<LearnResult> learn(RecordRefs records) override {
-    if (calls_++ == kill_after() && kill_after() > 0) raise(SIGKILL);
+    if (calls_++ == kill_after() && kill_after() > 0)
+      raise(std::string(rank_test()) == "hang" ? SIGSTOP : SIGKILL);
     if (records.empty()) ++empty_steps;
     std::vector<uint64_t> mine;
     for (const TraceRecord* r : records) mine.push_back(r->id);
@@ -101,7 +102,7 @@ TrainLoopOptions loop_options(const std::string& dir) {
 int train_as_rank(const std::string& test, const std::string& dir) {
   const auto place = rank_from_environment();
   CHECK(place);
-  const auto ranks = join_ranks(*place, 20);
+  const auto ranks = join_ranks(*place, test == "hang" ? 3 : 20);
   if (!ranks) return kRankLostExit;
   SharedLedger learner(ranks->get());
   if (test == "drift") learner.drift = static_cast<uint64_t>(place->rank);
@@ -180,9 +181,9 @@ TEST_F(RanksLoop, EveryRecordIsTrainedByOneRank) {
 }
 
 TEST_F(RanksLoop, ARankWithoutRecordsTakesEveryStep) {
-  while (next_id_ < 12) {
-    if (owner_rank(++next_id_, 2) == 0)
-      ASSERT_TRUE(buffer_->append(toy_record({.id = next_id_})).is_ok());
+  for (uint64_t id = 1; id <= 12; ++id) {
+    if (owner_rank(id, 2) == 1) continue;
+    ASSERT_TRUE(buffer_->append(toy_record({.id = id})).is_ok());
   }
   RankRun run = ranks();
   run.test = "empty";
@@ -197,6 +198,7 @@ TEST_F(RanksLoop, ARankWithoutRecordsTakesEveryStep) {
 // kill -9 of either rank before any of its first steps; the other one ends with the code, and the
 // group goes on from the checkpoint.
 TEST_F(RanksLoop, AKilledRankEndsTheGroupWhichGoesOnFromTheCheckpoint) {
+  int kills = 0;
   for (int life = 0; life < 10; ++life) {
     append(3);
     RankRun run = ranks();
@@ -206,16 +208,32 @@ TEST_F(RanksLoop, AKilledRankEndsTheGroupWhichGoesOnFromTheCheckpoint) {
     const int killed = states[static_cast<size_t>(run.kill_rank)];
     const int other = states[static_cast<size_t>(1 - run.kill_rank)];
     if (all_done(states)) continue;  // all was trained before
+    ++kills;
     ASSERT_TRUE(WIFSIGNALED(killed)) << life;
     ASSERT_TRUE(WIFEXITED(other)) << life;
     EXPECT_EQ(WEXITSTATUS(other), kRankLostExit) << life;
     for (const auto& [id, times] : passes()) EXPECT_LE(times, kPasses) << "record " << id;
   }
+  EXPECT_GE(kills, 5);
   ASSERT_TRUE(all_done(run_ranks(ranks())));
   expect_every_record_its_passes();
 }
 
-// One rank, then three, then two: each takes its share of what the others had.
+TEST_F(RanksLoop, ARankThatHangsEndsTheGroupAfterTheTimeout) {
+  append(12);
+  RankRun run = ranks();
+  run.test = "hang";
+  run.kill_rank = 1;
+  run.kill_after = 2;
+  run.kill_the_rest = true;
+  const auto states = run_ranks(run);
+  ASSERT_TRUE(WIFEXITED(states[0]));
+  EXPECT_EQ(WEXITSTATUS(states[0]), kRankLostExit);
+  ASSERT_TRUE(all_done(run_ranks(ranks())));
+  expect_every_record_its_passes();
+}
+
+// Two ranks, then three, then two: each takes its share of what the others had.
 TEST_F(RanksLoop, AnotherNumberOfRanksGoesOnFromTheSameCheckpoint) {
   append(12);
   RankRun run = ranks();
