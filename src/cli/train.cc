@@ -1,6 +1,7 @@
 // `aurora train`: the trainer is a program of its own, so that the server's never links LibTorch.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -41,10 +42,16 @@ int train_on_ranks(const std::string& program, std::vector<std::string> args, si
 int train_main(int argc, char** argv) {
   const std::string program = sibling_program("aurora-train");
   const std::vector<std::string> words(argv + 1, argv + argc);
-  for (size_t i = 0; i < words.size(); ++i) {
-    if (words[i] == "--nproc") return train_on_ranks(program, words, i);
-    if (words[i] == "--help" || words[i] == "-h")
-      std::puts("aurora train [--nproc N]: N trainer ranks on this machine, each of them is\n");
+  const auto find = [&words](const char* word) {
+    return static_cast<size_t>(std::find(words.begin(), words.end(), word) - words.begin());
+  };
+  const bool help = find("--help") < words.size() || find("-h") < words.size();
+  if (help) {
+    std::puts("aurora train [--nproc N]: N trainer ranks on this machine, each of them is\n");
+    argc = 2;
+    argv[1] = const_cast<char*>("--help");
+  } else if (const size_t flag = find("--nproc"); flag < words.size()) {
+    return train_on_ranks(program, words, flag);
   }
   std::fflush(stdout);
   std::vector<char*> args(argv, argv + argc);
