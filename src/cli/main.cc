@@ -18,6 +18,7 @@ constexpr Command kCommands[] = {
     {"train", aurora::train_main, "the trainer alone, beside a server or on recorded traces"},
     {"replay", aurora::replay_main,
      "drives a server with recorded prompts and draws accept length over tokens"},
+    {"status", aurora::status_main, "servers and trainers: versions, accept length, lag, drops"},
     {"bench", aurora::bench_main,
      "verify: what a verify batch costs here; learn: training recipes on a recorded stream"},
 };

@@ -29,6 +29,23 @@ Status same_on_all(const TrainOptions& options, RankGroup* ranks) {
   return Status::invalid(s.message() + ": start all of them with the same ones");
 }
 
+// Drafts go over the same brokers as the traces come, rank 0's, which publishes them. nullptr: none.
+Result<std::unique_ptr<DraftCourier>> start_courier(const TrainOptions& options,
+                                                    const Registry& registry,
+                                                    const RankGroup* ranks) {
+  if (options.buffer.empty() || (ranks && ranks->rank() > 0)) return nullptr;
+  const auto url = parse_nats_url(options.buffer);
+  if (!url) return url.status();
+  DraftCourierOptions courier;
+  courier.role = DraftCourierOptions::Role::kTrainer;
+  courier.target = options.loop.target;
+  courier.figures = [status = options.state + "/trainer.status"] {
+    const auto text = read_file(status, 64u << 10);
+    return text ? *text : std::string();
+  };
+  return start_draft_courier(*url, registry, courier);
+}
+
 Status serve(TrainOptions options, RankGroup* ranks) {
   auto target = TargetWeights::open(options.model);
   if (!target) return target.status();
@@ -42,19 +59,8 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   if (!buffer) return buffer.status();
   auto registry = Registry::open(options.state + "/drafts");
   if (!registry) return registry.status();
-  std::unique_ptr<DraftCourier> courier;  // drafts go over the same brokers as the traces come
-  if (!options.buffer.empty()) {
-    DraftCourierOptions sends;
-    sends.role = DraftCourierOptions::Role::kTrainer;
-    sends.target = *fingerprint;
-    sends.figures = [status = options.state + "/trainer.status"] {
-      const auto text = read_file(status, 64u << 10);
-      return text ? *text : std::string();
-    };
-    auto started = start_draft_courier(*parse_nats_url(options.buffer), *registry, sends);
-    if (!started) return started.status();
-    courier = std::move(*started);
-  }
+  const auto courier = start_courier(options, *registry, ranks);
+  if (!courier) return courier.status();
   auto draft = start_draft(options, **target);
   if (!draft) return draft.status();
   const RowsOfTarget rows(**target);
