@@ -13,8 +13,8 @@ namespace aurora {
 
 struct FleetMember {
   std::string name;
-  std::string silent;  // why it has no samples; empty: it has
-  double age_s = 0;    // of the samples
+  std::string silent;                     // why it has no samples; empty: it has
+  double age_s = 0;                       // of the samples
   std::map<std::string, double> samples;  // of its metrics, by name with labels
 };
 

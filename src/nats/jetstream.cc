@@ -52,14 +52,13 @@ std::string number_or_none(uint64_t value) { return value == 0 ? "-1" : std::to_
 
 std::string config_json(const StreamConfig& c) {
   constexpr int64_t kNsPerS = 1000000000;
-  const int64_t window_s = c.age_s > 0 ? std::min(c.age_s, kDuplicateWindowS) : kDuplicateWindowS;
   return R"({"name":")" + c.name + R"(","subjects":[")" + c.subjects +
          R"("],"retention":"limits","discard":"old","storage":"file","allow_direct":true,)"
          R"("allow_msg_ttl":true,"max_consumers":-1,"max_msgs":-1,"max_msg_size":-1,"max_bytes":)" +
          number_or_none(c.bytes_max) + R"(,"max_msgs_per_subject":)" +
          number_or_none(c.per_subject_max) + R"(,"max_age":)" + std::to_string(c.age_s * kNsPerS) +
-         R"(,"duplicate_window":)" + std::to_string(window_s * kNsPerS) + R"(,"num_replicas":)" +
-         std::to_string(c.replicas) + "}";
+         R"(,"duplicate_window":)" + std::to_string(kDuplicateWindowS * kNsPerS) +
+         R"(,"num_replicas":)" + std::to_string(c.replicas) + "}";
 }
 
 Status refused(const std::string& stream, const ApiError& error) {

@@ -15,7 +15,7 @@ struct StreamConfig {
   std::string name;
   std::string subjects;          // one, with wildcards
   uint64_t bytes_max = 0;        // the oldest are removed beyond; 0: no bound
-  int64_t age_s = 0;             // 0: no bound
+  int64_t age_s = 0;             // 0: no bound; else 120 or more, the broker's duplicate window
   uint64_t per_subject_max = 0;  // the last so many of each subject stay; 0: all
   int replicas = 1;
 };

@@ -38,6 +38,7 @@ bool parse_quantity(std::string_view text, const Unit (&units)[N], T max, T& out
 }
 
 constexpr uint64_t kBytesMax = 1ull << 60;
+constexpr int64_t kAgeSecondsMin = 120;  // JetStream's window for duplicates, see jetstream.cc
 constexpr int64_t kSecondsMax = 10ll * 365 * 86400;
 
 struct Parameter {
@@ -74,9 +75,10 @@ const std::vector<Parameter>& parameters() {
        [](NatsUrl& u, std::string_view v) {
          return parse_quantity(v, kByteUnits, kBytesMax, u.bytes_max) && u.bytes_max > 0;
        }},
-      {"age", "a time, for example 24h",
+      // The broker knows a repetition only as long as it holds messages, at most that age.
+      {"age", "a time of 2m or more, for example 24h",
        [](NatsUrl& u, std::string_view v) {
-         return parse_quantity(v, kTimeUnits, kSecondsMax, u.age_s) && u.age_s > 0;
+         return parse_quantity(v, kTimeUnits, kSecondsMax, u.age_s) && u.age_s >= kAgeSecondsMin;
        }},
       {"in_flight", "a size, for example 128MiB",
        [](NatsUrl& u, std::string_view v) {

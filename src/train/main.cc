@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -20,6 +21,8 @@
 namespace aurora {
 namespace {
 
+constexpr int64_t kRetryMsMin = 500, kRetryMsMax = 10'000;
+
 volatile std::sig_atomic_t g_stop = 0;
 
 Status same_on_all(const TrainOptions& options, RankGroup* ranks) {
@@ -29,7 +32,8 @@ Status same_on_all(const TrainOptions& options, RankGroup* ranks) {
   return Status::invalid(s.message() + ": start all of them with the same ones");
 }
 
-// Drafts go over the same brokers as the traces come, rank 0's, which publishes them. nullptr: none.
+// Drafts go over the same brokers as the traces come, rank 0's, which publishes them. nullptr:
+// none.
 Result<std::unique_ptr<DraftCourier>> start_courier(const TrainOptions& options,
                                                     const Registry& registry,
                                                     const RankGroup* ranks) {
@@ -44,6 +48,21 @@ Result<std::unique_ptr<DraftCourier>> start_courier(const TrainOptions& options,
     return text ? *text : std::string();
   };
   return start_draft_courier(*url, registry, courier);
+}
+
+// The records of a checkpoint's window come from the buffer: with brokers away the trainer waits
+// for them, as long as it takes, instead of starting without what it had. Ranks resume together:
+// one that cannot leaves, and their launcher starts all of them again.
+Status resume_when_reachable(TrainLoop& loop, const RankGroup* ranks) {
+  if (ranks) return loop.resume();
+  for (int64_t wait_ms = kRetryMsMin; g_stop == 0; wait_ms = std::min(2 * wait_ms, kRetryMsMax)) {
+    const Status status = loop.resume();
+    if (status.code() != StatusCode::kUnavailable) return status;
+    LOG_WARN("train", "the trace buffer does not answer, trying again: %s",
+             status.to_string().c_str());
+    usleep(static_cast<useconds_t>(wait_ms * 1000));
+  }
+  return Status::ok();
 }
 
 Status serve(TrainOptions options, RankGroup* ranks) {
@@ -86,7 +105,7 @@ Status serve(TrainOptions options, RankGroup* ranks) {
                             [](double seconds) { usleep(static_cast<useconds_t>(seconds * 1e6)); },
                             ranks};
   TrainLoop loop(options.loop, seams);
-  if (Status s = loop.resume(); !s) return s;
+  if (Status s = resume_when_reachable(loop, ranks); !s) return s;
   return loop.run([] { return g_stop != 0; });
 }
 

@@ -8,18 +8,20 @@ namespace {
 
 FleetState sample_fleet() {
   FleetState fleet;
-  fleet.members.push_back({"s2", "", 3, parse_metrics("aurora:draft_version 7\n"
-                                                      "aurora:generated_tokens_total 300\n"
-                                                      "aurora:target_steps_total 200\n"
-                                                      "aurora:traces_written_total 9\n"
-                                                      "aurora:traces_dropped_total{cause=\"a\"} 1\n"
-                                                      "aurora:traces_dropped_total{cause=\"b\"} 2\n"
-                                                      "aurora:trainer_alive 0\n"
-                                                      "aurora:trainer_lag_records 5\n")});
+  fleet.members.push_back({"s2", "", 3,
+                           parse_metrics("aurora:draft_version 7\n"
+                                         "aurora:generated_tokens_total 300\n"
+                                         "aurora:target_steps_total 200\n"
+                                         "aurora:traces_written_total 9\n"
+                                         "aurora:traces_dropped_total{cause=\"a\"} 1\n"
+                                         "aurora:traces_dropped_total{cause=\"b\"} 2\n"
+                                         "aurora:trainer_alive 0\n"
+                                         "aurora:trainer_lag_records 5\n")});
   fleet.members.push_back({"s1", "nobody \"listens\"", 0, {}});
-  fleet.members.push_back({"t", "", 1, parse_metrics("aurora:trainer_updated_ms 12\n"
-                                                     "aurora:trainer_lag_records 4\n"
-                                                     "aurora:trainer_rows_per_second 250\n")});
+  fleet.members.push_back({"t", "", 1,
+                           parse_metrics("aurora:trainer_updated_ms 12\n"
+                                         "aurora:trainer_lag_records 4\n"
+                                         "aurora:trainer_rows_per_second 250\n")});
   fleet.traces = StoredTraces{11, 3u << 20};
   return fleet;
 }
@@ -40,8 +42,9 @@ TEST(StatusTable, OneLineAMemberTrainersFirst) {
 
 TEST(StatusTable, JsonHasNullsForWhatAMemberDoesNotHave) {
   const std::string json = fleet_json(sample_fleet());
-  EXPECT_NE(json.find("\"name\": \"t\", \"role\": \"trainer\", \"age_s\": 1, \"draft_version\": null"),
-            std::string::npos)
+  EXPECT_NE(
+      json.find("\"name\": \"t\", \"role\": \"trainer\", \"age_s\": 1, \"draft_version\": null"),
+      std::string::npos)
       << json;
   EXPECT_NE(json.find("\"silent\": \"nobody \\\"listens\\\"\""), std::string::npos);
   EXPECT_NE(json.find("\"accept_len\": 1.5, \"traces_written\": 9, \"traces_dropped\": 3"),

@@ -37,6 +37,7 @@ TEST(NatsUrl, EverythingAtOnce) {
   EXPECT_EQ(url.in_flight_bytes_max, 64ull << 20);
   EXPECT_EQ(url.stagger_s, 0);
   EXPECT_TRUE(url.tls);
+  EXPECT_EQ(parsed("nats://a?age=2m").age_s, 120);
   EXPECT_TRUE(parsed("nats://a?tls_ca=ca.pem").tls);
   EXPECT_TRUE(parsed("tls://a").tls);
 }
@@ -59,6 +60,7 @@ TEST(NatsUrl, EachMistakeIsOneSentence) {
       {"nats://a?bytes_max=99999999999999TiB", "for example 20GiB"},
       {"nats://a?age=0", "for example 24h"},
       {"nats://a?age=5w", "for example 24h"},
+      {"nats://a?age=119s", "a time of 2m or more"},
       {"nats://a?creds=", "the path of a file"},
       {"tls://a?tls_cert=x", "give both or neither"},
   };

@@ -226,15 +226,12 @@ TEST_F(DraftExchangeTest, ReportsAreOneForEachServer) {
 TEST_F(DraftExchangeTest, FiguresAreTheLastOfEachMember) {
   Registry server = registry("a");
   std::atomic<int> calls = 0;
-  auto started = start_draft_courier(url("&stagger=0"), server,
-                                     {.role = Role::kServer,
-                                      .target = kTarget,
-                                      .name = "a",
-                                      .poll_ms = 50,
-                                      .figures = [&] {
-                                        ++calls;
-                                        return std::string("aurora:draft_version 7\n");
-                                      }});
+  auto started = start_draft_courier(
+      url("&stagger=0"), server,
+      {.role = Role::kServer, .target = kTarget, .name = "a", .poll_ms = 50, .figures = [&] {
+         ++calls;
+         return std::string("aurora:draft_version 7\n");
+       }});
   ASSERT_TRUE(started);
   auto connection = connect();
   DraftExchange exchange(*connection, kTarget);
@@ -247,7 +244,8 @@ TEST_F(DraftExchangeTest, FiguresAreTheLastOfEachMember) {
     if (figures) found = *figures;
     return found.size() == 2;
   }));
-  std::sort(found.begin(), found.end(), [](const auto& x, const auto& y) { return x.name < y.name; });
+  std::sort(found.begin(), found.end(),
+            [](const auto& x, const auto& y) { return x.name < y.name; });
   EXPECT_EQ(found[0].name, "a");
   EXPECT_EQ(parse_metrics(found[0].text).at("aurora:draft_version"), 7);
   EXPECT_EQ(parse_metrics(found[1].text).at("x"), 2);

@@ -234,6 +234,20 @@ TEST_F(JetStreamBuffer, ADeletedStreamIsMadeAgain) {
   EXPECT_EQ(ids(*writer), std::vector<uint64_t>{sample_record(2).id});
 }
 
+// The shortest age that a URL may name still leaves the whole window in which a repetition is
+// known.
+TEST_F(JetStreamBuffer, AShortAgeKeepsTheWindowForDuplicates) {
+  auto writer = open(Role::kWriter, "&age=2m");
+  ASSERT_TRUE(writer->append(sample_record(1)));
+  ASSERT_TRUE(writer->flush(20000));
+  auto connection = connect(url_of(server_, "t"));
+  const auto info = connection->request("$JS.API.STREAM.INFO.t_traces", "", 5000);
+  ASSERT_TRUE(info) << info.status().to_string();
+  EXPECT_NE(info->text().find("\"max_age\":120000000000"), std::string_view::npos) << info->text();
+  EXPECT_NE(info->text().find("\"duplicate_window\":120000000000"), std::string_view::npos)
+      << info->text();
+}
+
 TEST_F(JetStreamBuffer, ReplicasThatTheBrokerCannotKeepAreSaid) {
   auto reader = open(Role::kReader, "&replicas=3");
   const Status status = reader->stats().status();
