@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -31,11 +32,17 @@ inline std::string nats_server_program() {
   return path.substr(0, path.find('\n'));
 }
 
-inline uint16_t free_port() {
-  const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
+inline sockaddr_in loopback(uint16_t port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  return address;
+}
+
+inline uint16_t free_port() {
+  const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = loopback(0);
   socklen_t length = sizeof address;
   CHECK(::bind(probe, reinterpret_cast<sockaddr*>(&address), length) == 0);
   CHECK(::getsockname(probe, reinterpret_cast<sockaddr*>(&address), &length) == 0);
@@ -43,24 +50,40 @@ inline uint16_t free_port() {
   return ntohs(address.sin_port);
 }
 
-class NatsServer {
+// A program that listens on `port`. Its environment is ours and `environment` ("NAME=value").
+class NatsProcess {
  public:
-  NatsServer() : program_(nats_server_program()), port_(free_port()) { start(); }
-  ~NatsServer() { stop(SIGKILL); }
+  NatsProcess(std::vector<std::string> command, std::vector<std::string> environment, uint16_t port)
+      : command_(std::move(command)), environment_(std::move(environment)), port_(port) {}
+  ~NatsProcess() { stop(SIGKILL); }
+  NatsProcess(const NatsProcess&) = delete;
+  NatsProcess& operator=(const NatsProcess&) = delete;
 
-  // On the same port and store as before.
   void start() {
-    std::vector<std::string> args = {program_, "-a",  "127.0.0.1",    "-p", std::to_string(port_),
-                                     "-js",    "-sd", dir_ / "store", "-l", dir_ / "log"};
+    std::vector<char*> argv, environ_now;
+    for (std::string& arg : command_) argv.push_back(arg.data());
+    for (char** entry = ::environ; *entry != nullptr; ++entry) environ_now.push_back(*entry);
+    for (std::string& entry : environment_) environ_now.push_back(entry.data());
+    argv.push_back(nullptr);
+    environ_now.push_back(nullptr);
     pid_ = ::fork();
     if (pid_ == 0) {
-      std::vector<char*> argv;
-      for (std::string& arg : args) argv.push_back(arg.data());
-      argv.push_back(nullptr);
-      ::execv(program_.c_str(), argv.data());
+      ::execve(argv[0], argv.data(), environ_now.data());
       ::_exit(127);
     }
-    wait_until_it_listens();
+  }
+  void wait_until_it_listens() const {
+    const int64_t give_up_us = steady_us() + 20'000'000;
+    const sockaddr_in address = loopback(port_);
+    while (true) {
+      const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
+      const auto* to = reinterpret_cast<const sockaddr*>(&address);
+      const bool up = ::connect(probe, to, sizeof address) == 0;
+      ::close(probe);
+      if (up) return;
+      CHECK(steady_us() < give_up_us && ::waitpid(pid_, nullptr, WNOHANG) == 0);
+      ::usleep(20000);
+    }
   }
   void stop(int signal_number = SIGKILL) {
     if (pid_ <= 0) return;
@@ -69,30 +92,42 @@ class NatsServer {
     pid_ = -1;
   }
   void signal(int number) const { ::kill(pid_, number); }
+  bool running() const { return pid_ > 0; }
+  pid_t pid() const { return pid_; }
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
 
  private:
-  void wait_until_it_listens() const {
-    const int64_t give_up_us = steady_us() + 20'000'000;
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port_);
-    while (true) {
-      const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
-      const bool up = ::connect(probe, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-      ::close(probe);
-      if (up) return;
-      CHECK(steady_us() < give_up_us && ::waitpid(pid_, nullptr, WNOHANG) == 0);
-      ::usleep(20000);
-    }
+  std::vector<std::string> command_;
+  std::vector<std::string> environment_;
+  const uint16_t port_;
+  pid_t pid_ = -1;
+};
+
+class NatsServer {
+ public:
+  NatsServer() : NatsServer(free_port()) {}
+
+  // On the same port and store as before.
+  void start() {
+    process_.start();
+    process_.wait_until_it_listens();
+  }
+  void stop(int signal_number = SIGKILL) { process_.stop(signal_number); }
+  void signal(int number) const { process_.signal(number); }
+  pid_t pid() const { return process_.pid(); }
+  std::string address() const { return process_.address(); }
+
+ private:
+  explicit NatsServer(uint16_t port)
+      : process_({nats_server_program(), "-a", "127.0.0.1", "-p", std::to_string(port), "-js",
+                  "-sd", dir_ / "store", "-l", dir_ / "log"},
+                 {}, port) {
+    start();
   }
 
-  const std::string program_;
-  const uint16_t port_;
   TempDir dir_;
-  pid_t pid_ = -1;
+  NatsProcess process_;
 };
 
 }  // namespace aurora
