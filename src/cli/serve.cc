@@ -92,6 +92,7 @@ SpeculatorOptions speculator_options(const ServeOptions& options, const std::str
   speculator.registry_dir = options.state + "/drafts";
   speculator.trainer_status = options.state + "/trainer.status";
   speculator.capture = options.capture;
+  speculator.capture_rate = options.capture_rate;
   speculator.gate = options.gate;
   speculator.buffer_bytes_max = static_cast<uint64_t>(options.buffer_mib) << 20;
   speculator.expires_in_s = options.expires_in_s;

@@ -48,6 +48,10 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_switch("--capture", v, "on", o.capture);
        }},
+      {"--capture-rate", "R", "share of the requests that are recorded, 0 to 1 (default: 1)",
+       [](ServeOptions& o, const std::string& v) {
+         return need_number("--capture-rate", v, 0, 1, o.capture_rate);
+       }},
       {"--train", "auto|on|off",
        "the trainer beside the server (default: auto, on without --buffer)",
        [](ServeOptions& o, const std::string& v) {

@@ -14,6 +14,7 @@ struct ServeOptions {
   std::string model;  // from -m, --model or LLAMA_ARG_MODEL
   std::string state;  // traces, drafts, checkpoint; default: under XDG_STATE_HOME, by target
   bool capture = true;
+  double capture_rate = 1;  // share of requests that leave a trace
   enum class Train { kAuto, kOn, kOff } train = Train::kAuto;
   bool gate = true;
   bool kernels = true;         // our matrix products, where this CPU has a fast backend for them

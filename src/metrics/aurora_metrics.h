@@ -21,13 +21,14 @@ enum class TraceDrop {
   kNoRows,         // rows of a cached prefix were not kept, or nothing was served
   kOptOut,         // X-Aurora-Capture: off
   kCaptureOff,     // --capture off
+  kNotSampled,     // --capture-rate left it out
   kLora,           // LoRA on the target
   kMultimodal,     // image or sound input
   kShift,          // context shift or cache reuse moved cells
   kAborted,        // the client went away
   kNotCompletion,  // embedding, rerank
 };
-inline constexpr size_t kTraceDropCount = 12;
+inline constexpr size_t kTraceDropCount = 13;
 
 // Why a slot proposed nothing in a step.
 enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError };

@@ -6,9 +6,9 @@
 #include <cctype>
 #include <chrono>
 #include <map>
-#include <random>
 
 #include "base/clock.h"
+#include "base/hash_share.h"
 #include "base/log.h"
 #include "registry/draft_exchange.h"
 
@@ -38,7 +38,6 @@ class Courier final : public DraftCourier {
         registry_(std::move(registry)),
         connection_(std::move(connection)),
         exchange_(*connection_, options.target),
-        rng_(std::random_device{}()),
         thread_([this] { run(); }) {}
 
   ~Courier() override {
@@ -67,7 +66,6 @@ class Courier final : public DraftCourier {
   Registry registry_;
   const std::unique_ptr<NatsConnection> connection_;
   DraftExchange exchange_;  // from here on: the courier's thread
-  std::mt19937 rng_;
   bool prepared_ = false;
   std::string complaint_;        // the last one: the same again is not logged
   int64_t version_waiting_ = 0;  // seen on the brokers, and not to be taken before ...
@@ -151,9 +149,9 @@ Status Courier::look_for_newer() {
   if (version_waiting_ <= *here) {
     // Chosen once for all that come meanwhile: a stream of versions does not put it off for ever.
     version_waiting_ = (*offered)->version;
-    const int64_t stagger_us = connection_->url().stagger_s * 1'000'000;
-    due_us_ = steady_us() + static_cast<int64_t>(std::uniform_real_distribution<>(0, 1)(rng_) *
-                                                 static_cast<double>(stagger_us));
+    due_us_ = steady_us() +
+              static_cast<int64_t>(hash_share(name_) *
+                                   static_cast<double>(connection_->url().stagger_s * 1'000'000));
   }
   return steady_us() < due_us_ ? Status::ok() : receive();
 }

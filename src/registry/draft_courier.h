@@ -1,6 +1,6 @@
 // Keeps a registry and the drafts on the brokers alike, on a thread of its own: a trainer's new
-// versions go out, a server's registry gets the newest one, after a random wait so that a fleet
-// does not swap at once. Serving sees files in its registry and nothing of this.
+// versions go out, a server's registry gets the newest one, after a wait of its own so that a
+// fleet does not swap at once. Serving sees files in its registry and nothing of this.
 #pragma once
 
 #include <condition_variable>

@@ -1,9 +1,11 @@
 #include "speculator/speculator.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "base/hash_share.h"
 #include "base/log.h"
 #include "common.h"
 #include "llama-ext.h"
@@ -29,7 +31,9 @@ class ScopedTimer {
 
 }  // namespace
 
-Speculator::Speculator(SpeculatorOptions options) : options_(std::move(options)) {}
+Speculator::Speculator(SpeculatorOptions options)
+    : options_(std::move(options)),
+      next_request_(static_cast<uint64_t>(std::random_device{}()) << 32) {}
 
 Speculator::~Speculator() { detach(); }
 
@@ -130,7 +134,9 @@ void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
     if (!slot->rows_whole) rows->clear();
     if (rows->rows.size() > static_cast<size_t>(start.kept))
       rows->rows.resize(static_cast<size_t>(start.kept));
-    const bool capture = writer_ && start.completion && start.labels.capture && slot->rows_whole;
+    slot->sampled = hash_share(next_request_++) < options_.capture_rate;
+    const bool capture =
+        writer_ && start.completion && start.labels.capture && slot->rows_whole && slot->sampled;
     slot->trace.start(start, capture, options_.law_count);
   });
 }
@@ -143,6 +149,7 @@ void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
     child->trace = parent->trace;
     child->rows = rows;
     child->rows_whole = parent->rows_whole;
+    child->sampled = parent->sampled;
     child->drafted_by = 0;
   });
 }
@@ -162,6 +169,7 @@ TraceDrop Speculator::drop_cause(const Slot& slot) const {
   if (request.multimodal) return TraceDrop::kMultimodal;
   if (request.lora) return TraceDrop::kLora;
   if (request.shifted || !slot.rows_whole) return TraceDrop::kShift;
+  if (!slot.sampled) return TraceDrop::kNotSampled;
   if (!writer_) return TraceDrop::kBufferIo;
   return TraceDrop::kNoRows;
 }

@@ -31,6 +31,7 @@ struct SpeculatorOptions {
   std::string registry_dir;
   std::string trainer_status;  // file the trainer writes, for /metrics
   bool capture = true;
+  double capture_rate = 1;  // share of the requests that are recorded
   bool gate = true;
   uint64_t buffer_bytes_max = 2ull << 30;
   int64_t expires_in_s = 0;
@@ -67,6 +68,7 @@ class Speculator : public Seam {
     KeptRows* rows = nullptr;
     bool rows_whole =
         true;  // false: cells moved or are not text; nothing is captured until the next request
+    bool sampled = true;       // false: --capture-rate left this request out
     int64_t drafted_by = 0;    // version of the draft in flight
     int64_t live_version = 0;  // tokens and steps of this request under this version
     int64_t live_tokens = 0;
@@ -100,6 +102,7 @@ class Speculator : public Seam {
   std::vector<Slot> slots_;
   int64_t cells_free_ = 0;
   uint64_t next_row_id_ = 1;
+  uint64_t next_request_;  // drawn at start, then counted: what --capture-rate looks at
   LawScratch scratch_;
   const float* taps_[kTapCount] = {nullptr, nullptr, nullptr};  // of the batch in process()
   std::vector<DraftEngine::Wish> wishes_;

@@ -193,6 +193,15 @@ class Serving(unittest.TestCase):
             server.wait(lambda: "does not pay here" in server.log(), 20)
             self.assertEqual(server.metric("draft_version"), 0)
 
+    def test_capture_rate_records_a_share(self):
+        asked = 40
+        with Server(BUILD, MODEL, "-t", "1", "-np", "4", "-c", "4096", "--train", "off", "--capture-rate", "0.5") as server:
+            self.assertFalse(failed(server.chat_all(["Hello"] * asked, 4, max_tokens=2)))
+            left_out = 'traces_dropped_total{cause="not_sampled"}'
+            server.wait(lambda: server.metric("traces_written_total") + server.metric(left_out) == asked, 30)
+            self.assertGreater(server.metric("traces_written_total"), 4)  # either fails once in 10 million runs
+            self.assertGreater(server.metric(left_out), 4)
+
     def test_read_only_state_costs_no_request(self):
         with tempfile.TemporaryDirectory() as state:
             (pathlib.Path(state) / "traces").write_text("a file where the folder should be")
