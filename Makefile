@@ -3,11 +3,12 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build model models nats-server test demo clean
+.PHONY: help setup build model models nats-server test demo demo-cluster clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     set up, build, serve sample traffic, draw the learning curve (demo/report.html)"
+	@echo "make demo-cluster  three brokers, two servers, two trainer ranks on this machine"
 	@echo "make test     set up, build, run every test"
 	@echo "make build    set up and build: $(BUILD)/aurora, $(BUILD)/aurora-train"
 	@echo "make setup    install what is missing (apt)"
@@ -36,6 +37,9 @@ test: build model nats-server
 
 demo: build model
 	@AURORA_BUILD=$(BUILD) scripts/demo.py
+
+demo-cluster: build model nats-server
+	@AURORA_BUILD=$(BUILD) scripts/demo_cluster.py
 
 clean:
 	rm -rf $(BUILD) build-address-undefined build-thread demo

@@ -32,7 +32,9 @@ def free_port():
 class Server:
     """`aurora serve` (or another program with llama-server's flags) on a free port, with its log and state folder."""
 
-    def __init__(self, build, model, *flags, state=None, program=None):
+    def __init__(self, build, model, *flags, state=None, program=None, host="127.0.0.1", wrap=None):
+        """host: where it listens. wrap: makes another command of the command."""
+        self.host, self.wrap = host, wrap or (lambda argv: argv)
         self.build = pathlib.Path(build)
         self.model = model
         self.flags = list(flags)
@@ -48,7 +50,7 @@ class Server:
         command = [str(self.program)] if self.program else [str(self.build / "aurora"), "serve", "--state", str(self.state)]
         command += ["-m", str(self.model), "--port", str(self.port), *self.flags]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self.wrap(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.wait(lambda: "ok" in self.get("/health"), seconds)
 
     def stop(self, keep_state=False):
@@ -77,7 +79,7 @@ class Server:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=30) as answer:
                 return answer.read().decode()
         except (OSError, http.client.HTTPException):
             return ""
@@ -106,7 +108,7 @@ class Server:
         """The whole answer object of one greedy chat request; raises on any failure."""
         messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
         body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, **fields}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/chat/completions", json.dumps(body).encode(),
+        request = urllib.request.Request(f"http://{self.host}:{self.port}/v1/chat/completions", json.dumps(body).encode(),
                                          {"Content-Type": "application/json", **(headers or {})})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.load(answer)
