@@ -28,7 +28,8 @@ TRAFFIC = [ROOT / "examples/traffic/1-classes.jsonl", ROOT / "examples/traffic/2
 CROSS = min(20, COUNT)  # requests of the other's domain at the end
 
 SERVE_FLAGS = ["-t", "1", "-np", "1", "-c", "4096", "--draft-depth", "3", "--gate", "off"]
-TRAIN_FLAGS = ["--train-threads", "1", "--draft-depth", "3", "--gate", "off"]
+# The servers would take both cores of a small machine: ranks of the usual low priority would hardly learn in a short demo.
+TRAIN_FLAGS = ["--train-threads", "1", "--train-nice", "0", "--draft-depth", "3", "--gate", "off"]
 
 
 def replay(server, traffic, report, skip, count):

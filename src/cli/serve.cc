@@ -119,7 +119,7 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
 Result<std::unique_ptr<DraftCourier>> start_courier(const ServeOptions& options,
                                                     const std::string& target,
                                                     Speculator& speculator) {
-  if (options.buffer.empty()) return nullptr;
+  if (options.buffer.empty()) return std::unique_ptr<DraftCourier>();
   const auto url = parse_nats_url(options.buffer);
   if (!url) return url.status();
   auto registry = Registry::open(options.state + "/drafts");

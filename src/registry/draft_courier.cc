@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <cstdio>
+#include <filesystem>
 #include <map>
 
 #include "base/clock.h"
@@ -19,10 +21,16 @@ constexpr int64_t kConnectWaitMs = 500;
 constexpr int64_t kReportsEveryUs = 10'000'000;
 constexpr size_t kServersToTurnBack = 2;  // fewer may be one broken machine
 
-std::string own_name() {
+// The same after a restart: a host, and which of its state folders.
+std::string own_name(const std::string& dir) {
   char host[65] = "";
   ::gethostname(host, sizeof host - 1);
-  std::string name = std::string(host) + "-" + std::to_string(::getpid());
+  std::error_code error;
+  const auto whole = std::filesystem::absolute(dir, error);
+  const auto number = static_cast<unsigned>(hash_share(error ? dir : whole.string()) * 0x1p24);
+  char tail[8];
+  std::snprintf(tail, sizeof tail, "-%06x", number);
+  std::string name = std::string(host) + tail;
   for (char& c : name) {
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '-';
   }
@@ -34,7 +42,7 @@ class Courier final : public DraftCourier {
   Courier(std::unique_ptr<NatsConnection> connection, Registry registry,
           const DraftCourierOptions& options)
       : options_(options),
-        name_(options.name.empty() ? own_name() : options.name),
+        name_(options.name.empty() ? own_name(registry.dir()) : options.name),
         registry_(std::move(registry)),
         connection_(std::move(connection)),
         exchange_(*connection_, options.target),
@@ -122,7 +130,8 @@ Status Courier::look() {
 
 Status Courier::report_figures() {
   if (!options_.figures || !due(said_us_)) return Status::ok();
-  return exchange_.send_figures(name_, options_.figures());
+  const std::string figures = options_.figures();
+  return figures.empty() ? Status::ok() : exchange_.send_figures(name_, figures);
 }
 
 // True once every ten seconds, the first time at once.

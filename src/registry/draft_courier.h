@@ -21,7 +21,7 @@ namespace aurora {
 struct DraftCourierOptions {
   enum class Role { kServer, kTrainer } role = Role::kServer;
   std::string target;  // fingerprint
-  std::string name;    // of this server in its reports; empty: host and process
+  std::string name;    // of this server in its reports; empty: host and folder of the registry
   int64_t poll_ms = 2000;
   size_t keep = 8;  // newest files that stay in a server's registry
   // Metrics to report every ten seconds, called on the courier's thread; empty: none. It outlives

@@ -37,7 +37,8 @@ Status same_on_all(const TrainOptions& options, RankGroup* ranks) {
 Result<std::unique_ptr<DraftCourier>> start_courier(const TrainOptions& options,
                                                     const Registry& registry,
                                                     const RankGroup* ranks) {
-  if (options.buffer.empty() || (ranks && ranks->rank() > 0)) return nullptr;
+  if (options.buffer.empty() || (ranks && ranks->rank() > 0))
+    return std::unique_ptr<DraftCourier>();
   const auto url = parse_nats_url(options.buffer);
   if (!url) return url.status();
   DraftCourierOptions courier;

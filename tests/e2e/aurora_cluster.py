@@ -14,7 +14,7 @@ from aurora_server import ROOT, Server, free_port
 
 
 class Network:
-    """Where the programs live. host(name) makes a place; command(name, argv) runs there; cut(name) and join(name) its cable."""
+    """Where the programs live: host(name) makes a place, command(name, argv) runs there."""
 
     def host(self, name):
         """Its address."""
@@ -68,11 +68,12 @@ class Namespaces(Network):
     def command(self, name, argv):
         return ["ip", "netns", "exec", self.hosts[name][0], *argv]
 
-    def cut(self, name):
-        self.run("ip", "link", "set", self.hosts[name][1], "down")
+    def block(self, name, address):
+        """Packets from there to an address go nowhere; nobody hears of it, as with a partition."""
+        self.run("ip", "-n", self.hosts[name][0], "route", "add", "blackhole", f"{address}/32")
 
-    def join(self, name):
-        self.run("ip", "link", "set", self.hosts[name][1], "up")
+    def unblock(self, name, address):
+        self.run("ip", "-n", self.hosts[name][0], "route", "del", "blackhole", f"{address}/32")
 
     def close(self):
         for space, _ in self.hosts.values():
@@ -112,16 +113,16 @@ def fetch_json(url):
 
 
 class Broker:
-    def __init__(self, program, network, name, address, folder):
-        self.program, self.network, self.name, self.address, self.folder = program, network, name, address, folder
+    def __init__(self, program, network, name, address, folder, store):
+        self.program, self.network, self.name, self.address = program, network, name, address
+        self.folder, self.store = folder, store
         self.port, self.route_port, self.monitor_port = free_port(), free_port(), free_port()
-        self.process, self.environment = None, {}
+        self.process = None
 
     def start(self, routes):
-        self.routes = routes
         environment = {**os.environ, "NATS_NAME": self.name, "NATS_LISTEN": f"{self.address}:{self.port}",
                        "NATS_ROUTE_LISTEN": f"{self.address}:{self.route_port}", "NATS_ROUTES": f"[{routes}]",
-                       "NATS_MONITOR": f"{self.address}:{self.monitor_port}", "NATS_STORE": str(self.folder / self.name), **self.environment}
+                       "NATS_MONITOR": f"{self.address}:{self.monitor_port}", "NATS_STORE": str(self.store)}
         command = [str(self.program), "-c", str(ROOT / "deploy/nats/nats-server.conf"), "-l", str(self.folder / f"{self.name}.log")]
         self.process = subprocess.Popen(self.network.command(self.name, command), env=environment, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -178,14 +179,15 @@ class RankGroup:
 class Cluster:
     """Three brokers, `servers` servers, one group of trainer ranks. Use as a context: everything ends with it."""
 
-    def __init__(self, build, model, folder, servers=2, ranks=2, serve_flags=(), train_flags=(), url_options="stagger=2s"):
+    def __init__(self, build, model, folder, servers=2, ranks=2, serve_flags=(), train_flags=(), url_options="stagger=2s",
+                 stores=None):
         self.build, self.model = pathlib.Path(build), model
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.network = make_network()
         self.brokers, self.servers, self.trainer = [], [], None
         try:
-            self.start_brokers()
+            self.start_brokers(stores or {})
             url = ",".join(f"{b.address}:{b.port}" for b in self.brokers)
             self.url = f"nats://{url}/?replicas=3&{url_options}"
             for i in range(servers):
@@ -197,12 +199,12 @@ class Cluster:
             self.close()
             raise
 
-    def start_brokers(self):
+    def start_brokers(self, stores):
         done = subprocess.run([sys.executable, ROOT / "scripts/fetch_nats_server.py"], capture_output=True, text=True, check=True)
         program = done.stdout.strip().splitlines()[-1]
         for i in range(3):
             name = f"n{i + 1}"
-            self.brokers.append(Broker(program, self.network, name, self.network.host(name), self.folder))
+            self.brokers.append(Broker(program, self.network, name, self.network.host(name), self.folder, stores.get(name, self.folder / name)))
         self.routes = ",".join(f"nats-route://{b.address}:{b.route_port}" for b in self.brokers)
         for broker in self.brokers:
             broker.start(self.routes)

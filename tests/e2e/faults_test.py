@@ -14,48 +14,13 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from aurora_server import ROOT, Server, default_model, failed
+from aurora_server import ROOT, Server, default_model
+from faults_load import Load, surviving_steps
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
 COUNT = int(os.environ.get("AURORA_FAULTS", "3"))
 MODEL = default_model()
 SECONDS_BETWEEN = 5.0  # a trainer starts, resumes and takes steps in it
-
-
-def surviving_steps(audit):
-    """step -> its (record, pass) pairs. A start says which step its checkpoint holds: later ones before it are lost."""
-    steps = collections.defaultdict(list)
-    for line in audit.read_text().splitlines():
-        parts = line.split()
-        if parts[:1] == ["resumed"]:
-            steps = collections.defaultdict(list, {step: pairs for step, pairs in steps.items() if step <= int(parts[1])})
-        elif len(parts) == 3:
-            steps[int(parts[0])].append((int(parts[1]), int(parts[2])))
-    return steps
-
-
-class Load(threading.Thread):
-    """One client that asks all the time; counts what failed while the server was up."""
-
-    def __init__(self, server):
-        super().__init__(daemon=True)
-        self.server = server
-        self.answered = 0
-        self.failed_up = []
-        self.up = True
-        self.going = True
-
-    def run(self):
-        rng = random.Random(1)
-        while self.going:
-            if not self.up:
-                time.sleep(0.05)
-                continue
-            subject = rng.choice(["rivers", "tea", "maps", "chess", "bridges", "clocks"])
-            answers = self.server.chat_all([f"Name {rng.randint(2, 9)} facts about {subject}."], 1, max_tokens=40)
-            if failed(answers) and self.up:
-                self.failed_up += failed(answers)
-            self.answered += len(answers) - len(failed(answers))
 
 
 class Faults(unittest.TestCase):

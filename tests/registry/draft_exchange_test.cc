@@ -66,7 +66,8 @@ class DraftExchangeTest : public testing::Test {
   std::unique_ptr<DraftCourier> courier(const std::string& name, DraftCourierOptions::Role role,
                                         const std::string& more = "&stagger=0") const {
     auto started = start_draft_courier(
-        url(more), registry(name), {.role = role, .target = kTarget, .name = name, .poll_ms = 50});
+        url(more), registry(name),
+        {.role = role, .target = kTarget, .name = name, .poll_ms = 50, .figures = {}});
     EXPECT_TRUE(started) << started.status().to_string();
     return std::move(*started);
   }
