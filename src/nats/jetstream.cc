@@ -235,7 +235,8 @@ Result<uint64_t> publish_confirmed(NatsConnection& connection, const NatsOutgoin
   if (answer.code == 0) return answer.sequence;
   const std::string text = message.subject + ": " + answer.reason;
   if (answer.error == kErrorUnexpectedLast) return Status::exists(text);
-  return answer.code >= 500 ? Status::unavailable(text) : Status::invalid(text);
+  const bool again = answer.code >= 500 || answer.still_in_process();
+  return again ? Status::unavailable(text) : Status::invalid(text);
 }
 
 }  // namespace aurora

@@ -57,9 +57,12 @@ Result<StoredMessage> fetch_last(NatsConnection& connection, const std::string& 
 // What a broker answers to a publish.
 struct PublishAnswer {
   uint64_t sequence = 0;
-  int code = 0;  // 0: stored; 5xx: try again; else refused
+  int code = 0;  // 0: stored; 409 or 5xx: try again; else refused
   int error = 0;
   std::string reason;
+
+  // The same message was sent before and is being written: seen where replicas are slow.
+  bool still_in_process() const { return code == 409; }
 };
 PublishAnswer parse_publish_answer(const NatsMessage& message);
 

@@ -242,6 +242,7 @@ void JetStreamPublisher::note_answer(const NatsMessage& message) {
   Flight& flight = at->second;
   if (flight.sequences[index] != 0) return;  // the answer to the first of two sendings
   const PublishAnswer answer = parse_publish_answer(message);
+  if (answer.still_in_process()) return;  // the first sending; its answer or the next try decides
   if (answer.code >= 500) {
     start_over();
     return;
