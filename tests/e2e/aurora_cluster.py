@@ -37,11 +37,14 @@ class Loopback(Network):
 class Namespaces(Network):
     """One bridge, a namespace and a cable for each host. The machine itself is .1 on the bridge."""
     kind = "network namespaces"
+    made = 0  # by this process: names of the last one may linger for a moment
 
     def __init__(self):
-        tag = f"{os.getpid() % 100000:05d}"
-        self.bridge, self.tag, self.hosts = f"au{tag}", tag, {}
-        self.subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
+        number = (os.getpid() * 7 + Namespaces.made) % 12500
+        Namespaces.made += 1
+        self.tag, self.hosts = f"{number:05d}", {}
+        self.bridge = f"au{self.tag}"
+        self.subnet = f"10.{200 + number // 250}.{number % 250}"
         try:
             self.run("ip", "link", "add", self.bridge, "type", "bridge")
             self.run("ip", "addr", "add", f"{self.subnet}.1/24", "dev", self.bridge)
