@@ -180,7 +180,7 @@ class RankGroup:
 
 
 class Cluster:
-    """Three brokers, `servers` servers, one group of trainer ranks. Use as a context: everything ends with it."""
+    """Three brokers, `servers` servers, one group of trainer ranks (0: none). Use as a context: everything ends with it."""
 
     def __init__(self, build, model, folder, servers=2, ranks=2, serve_flags=(), train_flags=(), url_options="stagger=2s",
                  stores=None):
@@ -197,7 +197,8 @@ class Cluster:
                 self.add_server(f"s{i + 1}", serve_flags)
             self.train_flags = ["-m", str(model), "--nproc", str(ranks), "--buffer", self.url, *train_flags]
             self.network.host("trainer")
-            self.start_trainer()
+            if ranks > 0:
+                self.start_trainer()
         except BaseException:
             self.close()
             raise
@@ -235,6 +236,10 @@ class Cluster:
                     if detail["name"] == stream and leader:
                         return next(b for b in self.brokers if b.name == leader)
         return None
+
+    def signal_brokers(self, number):
+        for broker in self.brokers:
+            broker.process.send_signal(number)
 
     def status(self):
         """`aurora status --all`, from where the first server stands."""

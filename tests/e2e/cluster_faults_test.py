@@ -159,11 +159,10 @@ class ClusterFaults(unittest.TestCase):
         broker = self.cluster.brokers[1]
         for _ in range(COUNT):
             filler = store / "filler"
-            with open(filler, "wb") as out:
+            with open(filler, "wb", buffering=0) as out:
                 try:
                     while True:
                         out.write(b"\0" * (1 << 16))
-                        out.flush()
                 except OSError:
                     pass  # full
             self.wait_for_traces(4, 120)
