@@ -179,7 +179,7 @@ class Bench {
   void remove_streams(const NatsUrl& url) {
     auto connection = NatsConnection::open(url, "bench");
     CHECK(connection && (*connection)->wait_connected(kFlushMs));
-    for (const std::string stream : {traces_stream(url.prefix), url.prefix + "_acks"})
+    for (const std::string& stream : {traces_stream(url.prefix), url.prefix + "_acks"})
       (void)(*connection)->request("$JS.API.STREAM.DELETE." + stream, "", 10'000);
   }
 
@@ -249,6 +249,8 @@ void run(const Options& options) {
     for (const int publishers : kPublishers) {
       for (const Path& path : paths) {
         const Sample sample = (bench.*path.measure)(publishers);
+        std::fprintf(stderr, "round %d, %d publishers, %s: %.1f MB/s\n", round, publishers,
+                     path.name, sample.mb_per_s);
         if (round > 0) samples[{publishers, path.name}].push_back(sample);  // the first warms up
       }
     }
