@@ -24,7 +24,7 @@
 #include "base/parse_number.h"
 #include "nats/jetstream.h"
 #include "nats/nats_server.h"
-#include "trace/jetstream_format.h"
+#include "trace/jetstream_names.h"
 #include "trace/sample_record.h"
 #include "trace/trace_buffer.h"
 
@@ -133,6 +133,7 @@ class Bench {
     jsOptions js{};
     jsOptions_Init(&js);
     js.PublishAsync.MaxPending = kRawPendingMax;
+    js.PublishAsync.StallWait = kFlushMs;
     for (size_t i = 0; i < connections.size(); ++i) {
       CHECK(natsConnection_ConnectTo(&connections[i], url.servers[0].c_str()) == NATS_OK);
       CHECK(natsConnection_JetStream(&contexts[i], connections[i], &js) == NATS_OK);
