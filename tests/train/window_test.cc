@@ -98,16 +98,16 @@ Checkpoint sample_checkpoint() {
   Checkpoint c;
   c.target = "0123456789abcdef";
   c.cursor = 77;
-  c.rng = 5;
+  c.ranks[0].rng = 5;
   c.steps = 12;
   c.trained_tokens = 3456;
   c.offered_at = 16;
   c.version = 3;
   c.loss_first = 4.5;
   c.loss_mean = 2.5;
-  c.window.seen = 77;
-  c.window.entries = {{70, 700, 3, Place::kRecent, nullptr},
-                      {71, 710, 0, Place::kHoldout, nullptr}};
+  c.ranks[0].window.seen = 77;
+  c.ranks[0].window.entries = {{70, 700, 3, Place::kRecent, nullptr},
+                               {71, 710, 0, Place::kHoldout, nullptr}};
   c.vocab = {{3, 1.5f}, {9, 0.25f}};
   c.learner.resize(1000, std::byte{7});
   return c;
@@ -122,11 +122,29 @@ TEST(Checkpoint, RoundTrip) {
   EXPECT_EQ(read->target, c.target);
   EXPECT_EQ(read->cursor, 77u);
   EXPECT_EQ(read->loss_mean, 2.5);
-  ASSERT_EQ(read->window.entries.size(), 2u);
-  EXPECT_EQ(read->window.entries[0].passes, 3);
-  EXPECT_EQ(read->window.entries[1].place, Place::kHoldout);
+  ASSERT_EQ(read->ranks.size(), 1u);
+  EXPECT_EQ(read->ranks[0].rng, 5u);
+  const auto& entries = read->ranks[0].window.entries;
+  ASSERT_EQ(entries.size(), 2u);
+  EXPECT_EQ(entries[0].passes, 3);
+  EXPECT_EQ(entries[1].place, Place::kHoldout);
   EXPECT_EQ(read->vocab, c.vocab);
   EXPECT_EQ(read->learner, c.learner);
+}
+
+TEST(Checkpoint, RoundTripOfTwoRanks) {
+  const TempDir dir;
+  Checkpoint c = sample_checkpoint();
+  c.ranks.push_back({.rng = 6, .window = {}});
+  c.ranks[1].window.entries = {{72, 720, 1, Place::kReservoir, nullptr}};
+  ASSERT_TRUE(write_checkpoint(dir / "c", c).is_ok());
+  const auto read = read_checkpoint(dir / "c");
+  ASSERT_TRUE(read.is_ok()) << read.status().to_string();
+  ASSERT_EQ(read->ranks.size(), 2u);
+  EXPECT_EQ(read->ranks[0].rng, 5u);
+  EXPECT_EQ(read->ranks[1].rng, 6u);
+  ASSERT_EQ(read->ranks[1].window.entries.size(), 1u);
+  EXPECT_EQ(read->ranks[1].window.entries[0].place, Place::kReservoir);
 }
 
 TEST(Checkpoint, EveryCutAndEveryFlippedByteIsRefusedByName) {
