@@ -87,11 +87,18 @@ Result<NatsMessage> next(Inbox& inbox) {
   return std::move(**message);
 }
 
+uint64_t header_number(const NatsMessage& message, const char* name) {
+  uint64_t value = 0;
+  const std::string text = message.header(name);
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+// The broker counts what is left in each answer to a fetch of many (its ADR-31).
 StoredMessage stored(NatsMessage message) {
-  uint64_t sequence = 0;
-  const std::string text = message.header("Nats-Sequence");
-  std::from_chars(text.data(), text.data() + text.size(), sequence);
-  return {sequence, std::move(message)};
+  const uint64_t sequence = header_number(message, "Nats-Sequence");
+  const uint64_t later = header_number(message, "Nats-Num-Pending");
+  return {sequence, std::move(message), later};
 }
 
 Status ask(NatsConnection& connection, const Inbox& inbox, const std::string& stream,

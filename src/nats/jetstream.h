@@ -36,6 +36,7 @@ Result<StreamState> stream_state(NatsConnection& connection, const std::string& 
 struct StoredMessage {
   uint64_t sequence = 0;
   NatsMessage message;
+  uint64_t later = 0;  // by fetch() alone: messages on the subject behind this one
 };
 
 struct FetchRequest {

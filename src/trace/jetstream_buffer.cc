@@ -6,6 +6,7 @@
 #include <charconv>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -22,6 +23,7 @@ namespace {
 
 constexpr int64_t kConnectWaitMs = 2000;
 constexpr size_t kFetchCountMax = 256;
+constexpr int64_t kLaterUsMax = 5'000'000;  // then the broker is asked anew
 constexpr int kAcknowledgeTries = 8;
 constexpr std::chrono::milliseconds kRetryPause(20);
 
@@ -38,6 +40,7 @@ class JetStreamBuffer final : public TraceBuffer {
   Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override;
   Status acknowledge(const std::string& consumer, uint64_t sequence) override;
   Result<uint64_t> acknowledged(const std::string& consumer) override;
+  Result<uint64_t> records_after(uint64_t after) override;
   Status remove_expired(int64_t now_ms) override;
   Result<TraceBufferStats> stats() override;
   Status flush(int64_t wait_ms) override;
@@ -47,6 +50,12 @@ class JetStreamBuffer final : public TraceBuffer {
   struct Cursor {
     uint64_t value = 0;
     uint64_t sequence = 0;  // of the message that holds it
+  };
+
+  struct Later {
+    uint64_t after = 0;    // where a read() ended
+    uint64_t records = 0;  // behind it
+    int64_t at_us = 0;
   };
 
   const std::string& prefix() const { return connection_->url().prefix; }
@@ -59,9 +68,13 @@ class JetStreamBuffer final : public TraceBuffer {
   Result<std::vector<std::byte>> assemble(const Preface& preface, std::span<const std::byte> rest);
   Result<Cursor> cursor(const std::string& consumer);
   void note_corrupt(uint64_t sequence, const Status& why);
+  Result<std::vector<StoredRecord>> read_noting(uint64_t after, size_t count, size_t bytes_max,
+                                                uint64_t& later);
 
   const TraceBufferOptions options_;
   const std::unique_ptr<NatsConnection> connection_;
+  std::mutex later_mutex_;
+  std::optional<Later> later_;  // guarded by later_mutex_
   std::atomic<bool> prepared_{false};
   std::atomic<uint64_t> corrupt_{0};
   std::atomic<uint64_t> corrupt_sequence_max_{0};
@@ -110,9 +123,22 @@ Status JetStreamBuffer::flush(int64_t wait_ms) {
   return publisher_ ? publisher_->flush(wait_ms) : Status::ok();
 }
 
-// An empty answer means the end: messages that hold no record are passed over.
 Result<std::vector<StoredRecord>> JetStreamBuffer::read(uint64_t after, size_t count,
                                                         size_t bytes_max) {
+  uint64_t later = 0;
+  auto records = read_noting(after, count, bytes_max, later);
+  const std::lock_guard lock(later_mutex_);
+  later_.reset();
+  if (records && count > 0) {
+    later_ = Later{records->empty() ? after : records->back().sequence, later, steady_us()};
+  }
+  return records;
+}
+
+// An empty answer means the end: messages that hold no record are passed over. `later`: messages
+// behind the last one that was looked at.
+Result<std::vector<StoredRecord>> JetStreamBuffer::read_noting(uint64_t after, size_t count,
+                                                               size_t bytes_max, uint64_t& later) {
   std::vector<StoredRecord> records;
   if (count == 0 || after == std::numeric_limits<uint64_t>::max()) return records;
   if (Status status = reach(); !status) return status;
@@ -127,19 +153,26 @@ Result<std::vector<StoredRecord>> JetStreamBuffer::read(uint64_t after, size_t c
       prepared_ = false;  // somebody may have deleted the stream
       return batch.status();
     }
-    if (batch->empty()) return records;
+    if (batch->empty()) {
+      later = 0;
+      return records;
+    }
     for (const StoredMessage& stored : *batch) {
       std::span<const std::byte> rest = stored.message.data();
       const Result<Preface> preface = take_preface(rest);
       if (preface && !records.empty() && bytes + preface->bytes > bytes_max) return records;
       after = stored.sequence;
-      if (preface && preface->expires_ms != 0 && preface->expires_ms <= unix_ms()) continue;
+      if (preface && preface->expires_ms != 0 && preface->expires_ms <= unix_ms()) {
+        later = stored.later;
+        continue;
+      }
       Result<std::vector<std::byte>> whole = preface ? assemble(*preface, rest) : preface.status();
-      if (!whole && whole.status().code() == StatusCode::kNotFound) continue;
       if (!whole && whole.status().code() == StatusCode::kUnavailable) {
         if (records.empty()) return whole.status();
         return records;
       }
+      later = stored.later;
+      if (!whole && whole.status().code() == StatusCode::kNotFound) continue;
       Result<TraceRecord> record = whole ? decode(*whole) : whole.status();
       if (record) {
         bytes += whole->size();
@@ -225,6 +258,24 @@ Result<uint64_t> JetStreamBuffer::acknowledged(const std::string& consumer) {
   const Result<Cursor> held = cursor(consumer);
   if (!held) return held.status();
   return held->value;
+}
+
+// Sequences count pieces as well; the broker counts messages of one subject.
+Result<uint64_t> JetStreamBuffer::records_after(uint64_t after) {
+  {
+    const std::lock_guard lock(later_mutex_);
+    if (later_ && later_->after == after && steady_us() - later_->at_us < kLaterUsMax)
+      return later_->records;
+  }
+  if (after == std::numeric_limits<uint64_t>::max()) return uint64_t{0};
+  if (Status status = reach(); !status) return status;
+  const auto next = fetch(*connection_, {.stream = traces_stream(prefix()),
+                                         .subject = record_subject(prefix()),
+                                         .first = after + 1,
+                                         .count = 1,
+                                         .bytes_max = 1});
+  if (!next) return next.status();
+  return next->empty() ? 0 : 1 + next->front().later;
 }
 
 // The broker removes each message at the end of its own lifetime.

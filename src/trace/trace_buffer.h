@@ -3,6 +3,7 @@
 // tests/trace/trace_buffer_contract.h. Where they differ the comments name the engine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -71,6 +72,15 @@ class TraceBuffer {
   // one is ignored.
   virtual Status acknowledge(const std::string& consumer, uint64_t sequence) = 0;
   virtual Result<uint64_t> acknowledged(const std::string& consumer) = 0;  // 0 when unknown
+
+  // How many records are there with a greater sequence: a reader's lag behind its cursor.
+  // JetStream: as read() found it where one ended at `after` within 5 s, without another request;
+  // expired records that the broker still holds are counted.
+  virtual Result<uint64_t> records_after(uint64_t after) {
+    const Result<TraceBufferStats> now = stats();
+    if (!now) return now.status();
+    return now->last_sequence - std::min(after, now->last_sequence);
+  }
 
   // Writer only. JetStream: does nothing, the broker removes each record at its time.
   virtual Status remove_expired(int64_t now_ms) = 0;

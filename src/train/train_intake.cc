@@ -85,7 +85,8 @@ TrainLoop::Intake TrainLoop::read_more() {
   intake.some = !batch->empty();
   for (StoredRecord& stored : *batch) add(std::move(stored));
   intake.read_to = cursor_;
-  if (auto stats = seams_.buffer.stats()) note_lag(stats->last_sequence);
+  if (auto stats = seams_.buffer.stats()) follow_reset(stats->last_sequence);
+  if (auto lag = seams_.buffer.records_after(cursor_)) figures_.lag_records = *lag;
   intake.cursor = cursor_;
   intake.lag = figures_.lag_records;
   intake.vocab = new_vocab();
@@ -151,7 +152,7 @@ void TrainLoop::add(StoredRecord stored) {
   window_.add(std::move(stored), rng_);
 }
 
-void TrainLoop::note_lag(uint64_t last_sequence) {
+void TrainLoop::follow_reset(uint64_t last_sequence) {
   if (last_sequence < cursor_) {
     // A broker that lost its disk, or a stream that was made anew. What is there now may be old, so
     // reading goes on at its end.
@@ -160,7 +161,6 @@ void TrainLoop::note_lag(uint64_t last_sequence) {
         static_cast<unsigned long long>(last_sequence), static_cast<unsigned long long>(cursor_));
     cursor_ = last_sequence;
   }
-  figures_.lag_records = last_sequence - cursor_;
 }
 
 // Looked at often while little is known, then rarely: each exchange throws trained head rows away.

@@ -99,7 +99,7 @@ class TrainLoop {
   Status share(Intake& intake) const;
   Status read_up_to(uint64_t sequence);
   void add(StoredRecord stored);
-  void note_lag(uint64_t last_sequence);
+  void follow_reset(uint64_t last_sequence);
   bool usable(const TraceRecord& record) const;
   bool wants_records();
   std::vector<int64_t> new_vocab();

@@ -120,6 +120,29 @@ TEST_P(TraceBufferContract, KeepsOrderAndContent) {
   EXPECT_EQ(stats(*buffer).last_sequence, sequences[19]);
 }
 
+// However many pieces a record lies in, it is one that a reader has yet to read.
+TEST_P(TraceBufferContract, RecordsAfterACursorAreCounted) {
+  auto buffer = open(Role::kWriter, 64u << 20);
+  EXPECT_EQ(*buffer->records_after(0), 0u);
+  std::vector<uint64_t> sequences;
+  for (uint32_t i = 0; i < 5; ++i) {
+    const SampleOptions large{.served_tokens = 300, .hidden = 1024};
+    sequences.push_back(append(*buffer, i, i % 2 ? large : SampleOptions{}));
+  }
+  EXPECT_EQ(*buffer->records_after(0), 5u);
+  for (uint32_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(*buffer->records_after(sequences[i]), 4u - i);
+  }
+  EXPECT_EQ(*buffer->records_after(sequences[4] + 100), 0u);
+  const auto first = read(*buffer, 0, 2);
+  ASSERT_EQ(first.size(), 2u);
+  EXPECT_EQ(*buffer->records_after(first.back().sequence), 3u);
+  ASSERT_EQ(read(*buffer, first.back().sequence, kAll, 1).size(), 1u);  // the bound of bytes
+  EXPECT_EQ(*buffer->records_after(sequences[2]), 2u);
+  ASSERT_EQ(read(*buffer, sequences[2]).size(), 2u);
+  EXPECT_EQ(*buffer->records_after(sequences[4]), 0u);
+}
+
 TEST_P(TraceBufferContract, LargeRecord) {
   auto buffer = open();
   const SampleOptions options{.served_tokens = 300, .hidden = 1024};  // two MB
