@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 namespace aurora {
 namespace {
@@ -19,17 +20,24 @@ constexpr int64_t kPingMs = 5000;  // a partition is seen after two of them
 constexpr int64_t kWriteDeadlineMs = 5000;
 constexpr int64_t kBackoffMinMs = 100;
 constexpr int64_t kBackoffMaxMs = 5000;
+constexpr int64_t kDialPauseMinMs = 500;
+constexpr int64_t kDialPauseMaxMs = 10000;
+constexpr int64_t kComplainUs = 60'000'000;
 constexpr int kReconnectBufferBytes = 64 << 10;  // senders look at connected() themselves
 constexpr std::chrono::milliseconds kPoll(10);
 
 // Half fixed, half random: servers that lost the same broker do not come back at once.
-int64_t reconnect_delay_ms(natsConnection*, int attempts, void*) {
-  const int64_t whole = std::min(kBackoffMaxMs, kBackoffMinMs << std::clamp(attempts, 0, 10));
+int64_t backoff_ms(int64_t min_ms, int64_t max_ms, int attempts) {
+  const int64_t whole = std::min(max_ms, min_ms << std::clamp(attempts, 0, 10));
   static thread_local std::minstd_rand rng(std::random_device{}());
   return whole / 2 + static_cast<int64_t>(rng()) % (whole / 2 + 1);
 }
 
-// With a handler the library's first connect does not block the caller.
+int64_t reconnect_delay_ms(natsConnection*, int attempts, void*) {
+  return backoff_ms(kBackoffMinMs, kBackoffMaxMs, attempts);
+}
+
+// With a handler the library goes on trying in a thread of its own after the first time.
 void first_connect(natsConnection*, void*) {}
 
 natsStatus set_servers(natsOptions* options, const NatsUrl& url) {
@@ -132,34 +140,80 @@ Result<std::optional<NatsMessage>> NatsSubscription::next(int64_t wait_ms) {
 
 Result<std::unique_ptr<NatsConnection>> NatsConnection::open(const NatsUrl& url,
                                                              const std::string& name) {
-  natsOptions* made = nullptr;
-  if (natsOptions_Create(&made) != NATS_OK) return Status::internal("libnats gives no options");
-  const NatsOptionsPtr options(made);
-  if (natsStatus code = set_behaviour(options.get(), url, name); code != NATS_OK) {
-    return Status::invalid("libnats refuses the broker URL: " +
-                           std::string(natsStatus_GetText(code)));
-  }
-  if (Status status = set_security(options.get(), url); !status) return status;
-  std::unique_ptr<NatsConnection> connection(new NatsConnection(url));
-  natsConnection* handle = nullptr;
-  const natsStatus code = natsConnection_Connect(&handle, options.get());
-  connection->handle_.reset(handle);
-  if (code != NATS_OK && code != NATS_NOT_YET_CONNECTED) {
-    return connection->unavailable("cannot connect", code);
-  }
+  std::unique_ptr<NatsConnection> connection(new NatsConnection(url, name));
+  Result<Handle> handle = connection->dial();
+  if (!handle) return handle.status();
+  connection->handle_ = std::move(*handle);
   return connection;
 }
 
-bool NatsConnection::connected() const {
-  return natsConnection_Status(handle_.get()) == NATS_CONN_STATUS_CONNECTED;
+Result<NatsConnection::Handle> NatsConnection::dial() const {
+  natsOptions* made = nullptr;
+  if (natsOptions_Create(&made) != NATS_OK) return Status::internal("libnats gives no options");
+  const NatsOptionsPtr options(made);
+  if (natsStatus code = set_behaviour(options.get(), url_, name_); code != NATS_OK) {
+    return Status::invalid("libnats refuses the broker URL: " +
+                           std::string(natsStatus_GetText(code)));
+  }
+  if (Status status = set_security(options.get(), url_); !status) return status;
+  natsConnection* connected = nullptr;
+  const natsStatus code = natsConnection_Connect(&connected, options.get());
+  Handle handle(connected, FreeNats());
+  if (code != NATS_OK && code != NATS_NOT_YET_CONNECTED) {
+    return unavailable("cannot connect", code);
+  }
+  return handle;
 }
 
-Status NatsConnection::wait_connected(int64_t wait_ms) const {
+// The handle, or a new one where the library gave the last one up. One thread dials; the others go
+// on with the old one and learn from it that nobody is there.
+NatsConnection::Handle NatsConnection::live() {
+  Handle old;  // is let go without the lock
+  {
+    const std::lock_guard lock(mutex_);
+    const natsConnStatus status = natsConnection_Status(handle_.get());
+    if (status == NATS_CONN_STATUS_CONNECTED) refused_count_ = 0, complained_us_ = 0;
+    if (status != NATS_CONN_STATUS_CLOSED || dialling_ || steady_us() < dial_at_us_) return handle_;
+    dialling_ = true;
+    old = handle_;
+  }
+  Result<Handle> fresh = dial();
+  const std::lock_guard lock(mutex_);
+  dialling_ = false;
+  dial_at_us_ = steady_us() + 1000 * backoff_ms(kDialPauseMinMs, kDialPauseMaxMs, refused_count_++);
+  if (complained_us_ == 0 || steady_us() - complained_us_ >= kComplainUs) {
+    complained_us_ = steady_us();
+    LOG_WARN("nats", "%s", (fresh ? refused() : fresh.status()).to_string().c_str());
+  }
+  if (fresh) handle_ = std::move(*fresh);
+  return handle_;
+}
+
+// The library gives up after two equal refusals or a failed TLS handshake, and does not always
+// remember which.
+Status NatsConnection::refused() const {
+  return unavailable(
+      "the broker refuses this client or its certificate is not trusted; check the credentials and "
+      "TLS files that the URL names and the broker's own configuration, it is tried again every 10 "
+      "s at most",
+      NATS_CONNECTION_CLOSED);
+}
+
+bool NatsConnection::connected() {
+  return natsConnection_Status(live().get()) == NATS_CONN_STATUS_CONNECTED;
+}
+
+Status NatsConnection::wait_connected(int64_t wait_ms) {
   const int64_t give_up_us = steady_us() + wait_ms * 1000;
   while (!connected()) {
-    if (natsConnection_IsClosed(handle_.get()) || steady_us() >= give_up_us) {
+    if (steady_us() >= give_up_us) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (refused_count_ > 0) return refused();
+      }
       const char* reason = nullptr;
-      const natsStatus last = natsConnection_GetLastError(handle_.get(), &reason);
+      const Handle handle = live();  // owns the reason
+      const natsStatus last = natsConnection_GetLastError(handle.get(), &reason);
       return unavailable(reason && *reason ? reason : "no broker answers",
                          last == NATS_OK ? NATS_NO_SERVER : last);
     }
@@ -168,8 +222,8 @@ Status NatsConnection::wait_connected(int64_t wait_ms) const {
   return Status::ok();
 }
 
-size_t NatsConnection::payload_max() const {
-  const int64_t bytes = natsConnection_GetMaxPayload(handle_.get());
+size_t NatsConnection::payload_max() {
+  const int64_t bytes = natsConnection_GetMaxPayload(live().get());
   return bytes > 0 ? static_cast<size_t>(bytes) : 0;
 }
 
@@ -182,7 +236,7 @@ Status NatsConnection::unavailable(const char* what, natsStatus code) const {
 Status NatsConnection::publish(const NatsOutgoing& message) {
   Result<NatsMsgPtr> msg = make_message(message);
   if (!msg) return msg.status();
-  const natsStatus code = natsConnection_PublishMsg(handle_.get(), msg->get());
+  const natsStatus code = natsConnection_PublishMsg(live().get(), msg->get());
   return code == NATS_OK ? Status::ok() : unavailable("publish", code);
 }
 
@@ -193,19 +247,22 @@ Result<NatsMessage> NatsConnection::request(const std::string& subject, std::str
 }
 
 Result<NatsMessage> NatsConnection::request(const NatsOutgoing& message, int64_t wait_ms) {
-  if (!connected()) return unavailable("request", NATS_CONNECTION_DISCONNECTED);
+  const Handle handle = live();
+  if (natsConnection_Status(handle.get()) != NATS_CONN_STATUS_CONNECTED) {
+    return unavailable("request", NATS_CONNECTION_DISCONNECTED);
+  }
   Result<NatsMsgPtr> msg = make_message(message);
   if (!msg) return msg.status();
   natsMsg* got = nullptr;
   const natsStatus code =
-      natsConnection_RequestMsg(&got, handle_.get(), msg->get(), std::max<int64_t>(1, wait_ms));
+      natsConnection_RequestMsg(&got, handle.get(), msg->get(), std::max<int64_t>(1, wait_ms));
   if (code != NATS_OK) return unavailable(message.subject.c_str(), code);
   return NatsMessage(NatsMsgPtr(got));
 }
 
 Result<NatsSubscription> NatsConnection::subscribe(const std::string& subject) {
   natsSubscription* made = nullptr;
-  natsStatus code = natsConnection_SubscribeSync(&made, handle_.get(), subject.c_str());
+  natsStatus code = natsConnection_SubscribeSync(&made, live().get(), subject.c_str());
   NatsSubscriptionPtr sub(made);
   if (code == NATS_OK) code = natsSubscription_SetPendingLimits(sub.get(), -1, -1);
   if (code != NATS_OK) return unavailable("subscribe", code);

@@ -1,7 +1,11 @@
 // One connection to a NATS cluster: libnats is wrapped here, once, and included nowhere else.
-// Opening returns at once, whether a broker answers or not; the library's own thread connects, and
-// connects again after a loss, with back-off from 0.1 to 5 s and a random part, for ever. No
-// callback of ours runs on the library's threads. Thread-safe; a subscription is for one thread.
+// Opening tries each broker of the URL once (two seconds where one takes the connection and says
+// nothing) and returns whether one answers or not; the library's own thread connects, and connects
+// again after a loss, with back-off from 0.1 to 5 s and a random part, for ever. Where a broker
+// refuses the credentials twice, or a TLS handshake fails, the library gives up: then any call
+// opens the connection anew, with back-off from 0.5 to 10 s, and with the files of the URL as they
+// are by then. No callback of ours runs on the library's threads. Thread-safe; a subscription is
+// for one thread.
 #pragma once
 
 #include <nats/nats.h>
@@ -9,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,7 +33,6 @@ struct FreeNats {
   void operator()(natsMsg* m) const { natsMsg_Destroy(m); }
 };
 using NatsOptionsPtr = std::unique_ptr<natsOptions, FreeNats>;
-using NatsConnectionPtr = std::unique_ptr<natsConnection, FreeNats>;
 using NatsSubscriptionPtr = std::unique_ptr<natsSubscription, FreeNats>;
 using NatsMsgPtr = std::unique_ptr<natsMsg, FreeNats>;
 
@@ -57,7 +61,7 @@ class NatsSubscription {
  public:
   explicit NatsSubscription(NatsSubscriptionPtr sub) : sub_(std::move(sub)) {}
   // nullopt: nothing came in time. unavailable: nobody listens where the request went, or the
-  // connection is closed.
+  // library gave the connection up: subscribe again.
   Result<std::optional<NatsMessage>> next(int64_t wait_ms);
 
  private:
@@ -69,10 +73,10 @@ class NatsConnection {
   // `name` is what the broker's lists of connections show. invalid: a file of the URL is unusable.
   static Result<std::unique_ptr<NatsConnection>> open(const NatsUrl& url, const std::string& name);
 
-  bool connected() const;
+  bool connected();
   // unavailable after `wait_ms`: names the brokers and, where the library knows one, the reason.
-  Status wait_connected(int64_t wait_ms) const;
-  size_t payload_max() const;  // of a message with its headers; 0 before the first connection
+  Status wait_connected(int64_t wait_ms);
+  size_t payload_max();  // of a message with its headers; 0 before the first connection
 
   // Hands over to the library; does not wait for the broker to take it.
   Status publish(const NatsOutgoing& message);
@@ -87,11 +91,23 @@ class NatsConnection {
   const NatsUrl& url() const { return url_; }
 
  private:
-  explicit NatsConnection(NatsUrl url) : url_(std::move(url)) {}
+  using Handle = std::shared_ptr<natsConnection>;  // each call keeps the one that it began with
+
+  NatsConnection(NatsUrl url, std::string name) : url_(std::move(url)), name_(std::move(name)) {}
+  Result<Handle> dial() const;
+  Handle live();
+  Status refused() const;
   Status unavailable(const char* what, natsStatus code) const;
 
   const NatsUrl url_;
-  NatsConnectionPtr handle_;  // const after open
+  const std::string name_;
+
+  std::mutex mutex_;
+  Handle handle_;              // guarded by mutex_, as are the next four
+  bool dialling_ = false;      // one thread, without the lock
+  int refused_count_ = 0;      // since it was connected
+  int64_t dial_at_us_ = 0;     // not before
+  int64_t complained_us_ = 0;  // 0: not since it was connected
 };
 
 }  // namespace aurora

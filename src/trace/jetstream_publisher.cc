@@ -222,6 +222,7 @@ void JetStreamPublisher::receive(int64_t wait_ms) {
   for (int i = 0; i < kAtOnce && !flights_.empty(); ++i) {
     Result<std::optional<NatsMessage>> message = answers_->next(i == 0 ? wait_ms : 1);
     if (!message) {
+      answers_.reset();  // it may belong to a connection that was given up
       start_over();
       return;
     }

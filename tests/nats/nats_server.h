@@ -98,6 +98,7 @@ class NatsProcess {
   pid_t pid() const { return pid_; }
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  std::string port() const { return std::to_string(port_); }
 
  private:
   std::vector<std::string> command_;
@@ -108,7 +109,16 @@ class NatsProcess {
 
 class NatsServer {
  public:
-  NatsServer() : NatsServer(free_port()) {}
+  NatsServer() : NatsServer("") {}
+  // `config`: text of a configuration file.
+  explicit NatsServer(const std::string& config) : NatsServer(config, free_port()) {}
+
+  // Seen at the next start(), or after signal(SIGHUP).
+  void configure(const std::string& config) const {
+    std::FILE* file = std::fopen((dir_ / "conf").c_str(), "w");
+    CHECK(file != nullptr && std::fputs(("debug: false\n" + config).c_str(), file) >= 0);
+    CHECK(std::fclose(file) == 0);
+  }
 
   // On the same port and store as before.
   void start() {
@@ -119,12 +129,14 @@ class NatsServer {
   void signal(int number) const { process_.signal(number); }
   pid_t pid() const { return process_.pid(); }
   std::string address() const { return process_.address(); }
+  std::string port() const { return process_.port(); }
 
  private:
-  explicit NatsServer(uint16_t port)
+  NatsServer(const std::string& config, uint16_t port)
       : process_({nats_server_program(), "-a", "127.0.0.1", "-p", std::to_string(port), "-js",
-                  "-sd", dir_ / "store", "-l", dir_ / "log"},
+                  "-sd", dir_ / "store", "-l", dir_ / "log", "-c", dir_ / "conf"},
                  {}, port) {
+    configure(config);
     start();
   }
 
