@@ -17,7 +17,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from aurora_cluster import Cluster, Namespaces, wait_until
 from aurora_server import ROOT, default_model
-from faults_load import Load, surviving_steps
+from faults_load import Load, steps_taken, surviving_steps
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
 COUNT = int(os.environ.get("AURORA_FAULTS", "2"))
@@ -93,16 +93,16 @@ class ClusterFaults(unittest.TestCase):
         killed = 0
         for i in range(COUNT):
             wait_until(lambda: len(self.cluster.trainer.ranks()) == 2, 120, "two ranks")
-            before = self.audit_lines()
-            wait_until(lambda: self.audit_lines() > before, 180, "a training step of the group")
+            before = self.steps()
+            wait_until(lambda: self.steps() > before, 180, "a training step of the group")
             ranks = self.cluster.trainer.ranks()
             if len(ranks) == 2:
                 os.kill(ranks[i % 2], signal.SIGKILL)
                 killed += 1
                 wait_until(lambda gone=ranks: not set(gone) & set(self.cluster.trainer.ranks()), 60, "both ranks gone")
         self.assertGreaterEqual(killed, max(1, COUNT * 3 // 4))
-        before = self.audit_lines()
-        wait_until(lambda: self.audit_lines() > before, 180, "a training step after the last restart")
+        before = self.steps()
+        wait_until(lambda: self.steps() > before, 180, "a training step after the last restart")
         self.stop_loads()
         self.check_nothing_failed()
         self.cluster.trainer.stop()
@@ -113,8 +113,8 @@ class ClusterFaults(unittest.TestCase):
     def audits(self):
         return [path for path in (self.audit, self.audit.with_name("audit.1")) if path.exists()]
 
-    def audit_lines(self):
-        return sum(path.read_text().count("\n") for path in self.audits())
+    def steps(self):
+        return sum(steps_taken(path) for path in self.audits())
 
     def test_server_killed(self):
         self.start()

@@ -15,7 +15,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from aurora_server import ROOT, Server, default_model
-from faults_load import Load, surviving_steps
+from faults_load import Load, steps_taken, surviving_steps
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
 COUNT = int(os.environ.get("AURORA_FAULTS", "3"))
@@ -76,8 +76,8 @@ class Faults(unittest.TestCase):
         for _ in range(COUNT):
             time.sleep(SECONDS_BETWEEN * rng.uniform(0.6, 1.4))
             fault()
-        size = self.audit.stat().st_size
-        self.server.wait(lambda: self.audit.stat().st_size > size, 120)  # training resumes
+        before = steps_taken(self.audit)
+        self.server.wait(lambda: steps_taken(self.audit) > before, 120)  # training resumes
         self.assertEqual(self.load.failed_up, [])
         self.check_survivors()
 

@@ -2,9 +2,7 @@
 // with this object.
 #pragma once
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -13,12 +11,14 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/free_port.h"
 #include "base/temp_dir.h"
 
 namespace aurora {
@@ -31,24 +31,6 @@ inline std::string nats_server_program() {
   ::pclose(fetch);
   const std::string path = line;
   return path.substr(0, path.find('\n'));
-}
-
-inline sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-
-inline uint16_t free_port() {
-  const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof address;
-  CHECK(::bind(probe, reinterpret_cast<sockaddr*>(&address), length) == 0);
-  CHECK(::getsockname(probe, reinterpret_cast<sockaddr*>(&address), &length) == 0);
-  ::close(probe);
-  return ntohs(address.sin_port);
 }
 
 // A program that listens on `port`. Its environment is ours and `environment` ("NAME=value").
@@ -74,8 +56,9 @@ class NatsProcess {
       ::_exit(127);
     }
   }
-  void wait_until_it_listens() const {
-    const int64_t give_up_us = steady_us() + 20'000'000;
+  // Throws when it ends instead, or takes more than a minute.
+  void wait_until_it_listens() {
+    const int64_t give_up_us = steady_us() + 60'000'000;
     const sockaddr_in address = loopback(port_);
     while (true) {
       const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
@@ -83,7 +66,12 @@ class NatsProcess {
       const bool up = ::connect(probe, to, sizeof address) == 0;
       ::close(probe);
       if (up) return;
-      CHECK(steady_us() < give_up_us && ::waitpid(pid_, nullptr, WNOHANG) == 0);
+      int state = 0;
+      if (::waitpid(pid_, &state, WNOHANG) == pid_) {
+        pid_ = -1;
+        throw std::runtime_error(command_[0] + " ended, state " + std::to_string(state));
+      }
+      if (steady_us() > give_up_us) throw std::runtime_error(address() + " does not listen");
       ::usleep(20000);
     }
   }

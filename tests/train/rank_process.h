@@ -2,8 +2,6 @@
 // environment. A test's own main() asks rank_test() whether it is such a rank.
 #pragma once
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,21 +11,9 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/free_port.h"
 
 namespace aurora {
-
-// A port of the loopback device that is free now.
-inline int free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0);
-  CHECK(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0);
-  close(fd);
-  return ntohs(address.sin_port);
-}
 
 // What the test asks of a rank, or nullptr in the test itself.
 inline const char* rank_test() { return std::getenv("AURORA_RANK_TEST"); }
