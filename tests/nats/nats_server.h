@@ -59,11 +59,11 @@ class NatsProcess {
   // Throws when it ends instead, or takes more than a minute.
   void wait_until_it_listens() {
     const int64_t give_up_us = steady_us() + 60'000'000;
-    const sockaddr_in address = loopback(port_);
+    const sockaddr_in place = loopback(port_);
     while (true) {
       const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
-      const auto* to = reinterpret_cast<const sockaddr*>(&address);
-      const bool up = ::connect(probe, to, sizeof address) == 0;
+      const auto* to = reinterpret_cast<const sockaddr*>(&place);
+      const bool up = ::connect(probe, to, sizeof place) == 0;
       ::close(probe);
       if (up) return;
       int state = 0;
@@ -71,7 +71,7 @@ class NatsProcess {
         pid_ = -1;
         throw std::runtime_error(command_[0] + " ended, state " + std::to_string(state));
       }
-      if (steady_us() > give_up_us) throw std::runtime_error(address() + " does not listen");
+      if (steady_us() > give_up_us) throw std::runtime_error("nothing listens on " + address());
       ::usleep(20000);
     }
   }
