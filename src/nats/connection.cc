@@ -15,6 +15,11 @@
 namespace aurora {
 namespace {
 
+struct FreeOptions {
+  void operator()(natsOptions* o) const { natsOptions_Destroy(o); }
+};
+using NatsOptionsPtr = std::unique_ptr<natsOptions, FreeOptions>;
+
 constexpr int64_t kConnectTimeoutMs = 2000;
 constexpr int64_t kPingMs = 5000;  // a partition is seen after two of them
 constexpr int64_t kWriteDeadlineMs = 5000;
@@ -114,30 +119,6 @@ Result<NatsMsgPtr> make_message(const NatsOutgoing& out) {
 
 }  // namespace
 
-std::span<const std::byte> NatsMessage::data() const {
-  return {reinterpret_cast<const std::byte*>(natsMsg_GetData(msg_.get())),
-          static_cast<size_t>(natsMsg_GetDataLength(msg_.get()))};
-}
-
-std::string_view NatsMessage::text() const {
-  return {natsMsg_GetData(msg_.get()), static_cast<size_t>(natsMsg_GetDataLength(msg_.get()))};
-}
-
-std::string NatsMessage::header(const char* name) const {
-  const char* value = nullptr;
-  return natsMsgHeader_Get(msg_.get(), name, &value) == NATS_OK && value ? value : "";
-}
-
-int NatsMessage::status() const { return std::atoi(header("Status").c_str()); }
-
-Result<std::optional<NatsMessage>> NatsSubscription::next(int64_t wait_ms) {
-  natsMsg* got = nullptr;
-  const natsStatus code = natsSubscription_NextMsg(&got, sub_.get(), std::max<int64_t>(1, wait_ms));
-  if (code == NATS_OK) return std::optional<NatsMessage>(NatsMessage(NatsMsgPtr(got)));
-  if (code == NATS_TIMEOUT) return std::optional<NatsMessage>();
-  return Status::unavailable(natsStatus_GetText(code));
-}
-
 Result<std::unique_ptr<NatsConnection>> NatsConnection::open(const NatsUrl& url,
                                                              const std::string& name) {
   std::unique_ptr<NatsConnection> connection(new NatsConnection(url, name));
@@ -158,8 +139,8 @@ Result<NatsConnection::Handle> NatsConnection::dial() const {
   if (Status status = set_security(options.get(), url_); !status) return status;
   natsConnection* connected = nullptr;
   const natsStatus code = natsConnection_Connect(&connected, options.get());
-  Handle handle(connected, FreeNats());
-  if (code != NATS_OK && code != NATS_NOT_YET_CONNECTED) {
+  Handle handle = connected ? std::make_shared<NatsHandle>(connected) : nullptr;
+  if (!handle || (code != NATS_OK && code != NATS_NOT_YET_CONNECTED)) {
     return unavailable("cannot connect", code);
   }
   return handle;
@@ -171,7 +152,7 @@ NatsConnection::Handle NatsConnection::live() {
   Handle old;  // is let go without the lock
   {
     const std::lock_guard lock(mutex_);
-    const natsConnStatus status = natsConnection_Status(handle_.get());
+    const natsConnStatus status = natsConnection_Status(handle_->get());
     if (status == NATS_CONN_STATUS_CONNECTED) refused_count_ = 0, complained_us_ = 0;
     if (status != NATS_CONN_STATUS_CLOSED || dialling_ || steady_us() < dial_at_us_) return handle_;
     dialling_ = true;
@@ -200,7 +181,7 @@ Status NatsConnection::refused() const {
 }
 
 bool NatsConnection::connected() {
-  return natsConnection_Status(live().get()) == NATS_CONN_STATUS_CONNECTED;
+  return natsConnection_Status(live()->get()) == NATS_CONN_STATUS_CONNECTED;
 }
 
 Status NatsConnection::wait_connected(int64_t wait_ms) {
@@ -213,7 +194,7 @@ Status NatsConnection::wait_connected(int64_t wait_ms) {
       }
       const char* reason = nullptr;
       const Handle handle = live();  // owns the reason
-      const natsStatus last = natsConnection_GetLastError(handle.get(), &reason);
+      const natsStatus last = natsConnection_GetLastError(handle->get(), &reason);
       return unavailable(reason && *reason ? reason : "no broker answers",
                          last == NATS_OK ? NATS_NO_SERVER : last);
     }
@@ -223,7 +204,7 @@ Status NatsConnection::wait_connected(int64_t wait_ms) {
 }
 
 size_t NatsConnection::payload_max() {
-  const int64_t bytes = natsConnection_GetMaxPayload(live().get());
+  const int64_t bytes = natsConnection_GetMaxPayload(live()->get());
   return bytes > 0 ? static_cast<size_t>(bytes) : 0;
 }
 
@@ -236,7 +217,7 @@ Status NatsConnection::unavailable(const char* what, natsStatus code) const {
 Status NatsConnection::publish(const NatsOutgoing& message) {
   Result<NatsMsgPtr> msg = make_message(message);
   if (!msg) return msg.status();
-  const natsStatus code = natsConnection_PublishMsg(live().get(), msg->get());
+  const natsStatus code = natsConnection_PublishMsg(live()->get(), msg->get());
   return code == NATS_OK ? Status::ok() : unavailable("publish", code);
 }
 
@@ -248,33 +229,24 @@ Result<NatsMessage> NatsConnection::request(const std::string& subject, std::str
 
 Result<NatsMessage> NatsConnection::request(const NatsOutgoing& message, int64_t wait_ms) {
   const Handle handle = live();
-  if (natsConnection_Status(handle.get()) != NATS_CONN_STATUS_CONNECTED) {
+  if (natsConnection_Status(handle->get()) != NATS_CONN_STATUS_CONNECTED) {
     return unavailable("request", NATS_CONNECTION_DISCONNECTED);
   }
   Result<NatsMsgPtr> msg = make_message(message);
   if (!msg) return msg.status();
   natsMsg* got = nullptr;
   const natsStatus code =
-      natsConnection_RequestMsg(&got, handle.get(), msg->get(), std::max<int64_t>(1, wait_ms));
+      natsConnection_RequestMsg(&got, handle->get(), msg->get(), std::max<int64_t>(1, wait_ms));
   if (code != NATS_OK) return unavailable(message.subject.c_str(), code);
   return NatsMessage(NatsMsgPtr(got));
 }
 
-Result<NatsSubscription> NatsConnection::subscribe(const std::string& subject) {
-  natsSubscription* made = nullptr;
-  natsStatus code = natsConnection_SubscribeSync(&made, live().get(), subject.c_str());
-  NatsSubscriptionPtr sub(made);
-  if (code == NATS_OK) code = natsSubscription_SetPendingLimits(sub.get(), -1, -1);
+Result<NatsInbox> NatsConnection::inbox() {
+  Handle handle = live();
+  NatsHandle::Subscription subscription;
+  const natsStatus code = handle->take(subscription);
   if (code != NATS_OK) return unavailable("subscribe", code);
-  return NatsSubscription(std::move(sub));
-}
-
-std::string NatsConnection::new_inbox() {
-  natsInbox* inbox = nullptr;
-  if (natsInbox_Create(&inbox) != NATS_OK) return "";
-  const std::string subject = inbox;
-  natsInbox_Destroy(inbox);
-  return subject;
+  return NatsInbox(std::move(handle), std::move(subscription));
 }
 
 }  // namespace aurora

@@ -4,11 +4,9 @@
 // again after a loss, with back-off from 0.1 to 5 s and a random part, for ever. Where a broker
 // refuses the credentials twice, or a TLS handshake fails, the library gives up: then any call
 // opens the connection anew, with back-off from 0.5 to 10 s, and with the files of the URL as they
-// are by then. No callback of ours runs on the library's threads. Thread-safe; a subscription is
-// for one thread.
+// are by then. No callback of ours runs on the library's threads. Thread-safe; an inbox is for
+// one thread.
 #pragma once
-
-#include <nats/nats.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -22,50 +20,16 @@
 #include <vector>
 
 #include "base/status.h"
+#include "nats/inbox.h"
 #include "nats/nats_url.h"
 
 namespace aurora {
-
-struct FreeNats {
-  void operator()(natsOptions* o) const { natsOptions_Destroy(o); }
-  void operator()(natsConnection* c) const { natsConnection_Destroy(c); }
-  void operator()(natsSubscription* s) const { natsSubscription_Destroy(s); }
-  void operator()(natsMsg* m) const { natsMsg_Destroy(m); }
-};
-using NatsOptionsPtr = std::unique_ptr<natsOptions, FreeNats>;
-using NatsSubscriptionPtr = std::unique_ptr<natsSubscription, FreeNats>;
-using NatsMsgPtr = std::unique_ptr<natsMsg, FreeNats>;
-
-// A message that came in.
-class NatsMessage {
- public:
-  explicit NatsMessage(NatsMsgPtr msg) : msg_(std::move(msg)) {}
-  std::span<const std::byte> data() const;
-  std::string_view text() const;
-  std::string_view subject() const { return natsMsg_GetSubject(msg_.get()); }
-  std::string header(const char* name) const;  // empty: none
-  int status() const;                          // of a reply without content: 204, 404, 503; 0: none
-
- private:
-  NatsMsgPtr msg_;
-};
 
 struct NatsOutgoing {
   std::string subject;
   std::string reply;  // empty: none wanted
   std::vector<std::pair<const char*, std::string>> headers;
   std::span<const std::byte> data;
-};
-
-class NatsSubscription {
- public:
-  explicit NatsSubscription(NatsSubscriptionPtr sub) : sub_(std::move(sub)) {}
-  // nullopt: nothing came in time. unavailable: nobody listens where the request went, or the
-  // library gave the connection up: subscribe again.
-  Result<std::optional<NatsMessage>> next(int64_t wait_ms);
-
- private:
-  NatsSubscriptionPtr sub_;
 };
 
 class NatsConnection {
@@ -83,15 +47,12 @@ class NatsConnection {
   // The one answer. unavailable: no connection, nobody listens, or none came in time.
   Result<NatsMessage> request(const std::string& subject, std::string_view body, int64_t wait_ms);
   Result<NatsMessage> request(const NatsOutgoing& message, int64_t wait_ms);
-  // Everything on `subject` from now on, without bound on what waits: the caller knows what it
-  // asked for.
-  Result<NatsSubscription> subscribe(const std::string& subject);
-  static std::string new_inbox();  // a subject nobody else knows
+  Result<NatsInbox> inbox();  // for answers to what is published
 
   const NatsUrl& url() const { return url_; }
 
  private:
-  using Handle = std::shared_ptr<natsConnection>;  // each call keeps the one that it began with
+  using Handle = std::shared_ptr<NatsHandle>;  // each call keeps the one that it began with
 
   NatsConnection(NatsUrl url, std::string name) : url_(std::move(url)), name_(std::move(name)) {}
   Result<Handle> dial() const;

@@ -66,21 +66,8 @@ Status refused(const std::string& stream, const ApiError& error) {
   return error.code >= 500 ? Status::unavailable(text) : Status::invalid(text);
 }
 
-// Answers to a fetch come one by one to an inbox of its own.
-struct Inbox {
-  std::string subject;
-  NatsSubscription subscription;
-};
-
-Result<Inbox> open_inbox(NatsConnection& connection) {
-  const std::string subject = NatsConnection::new_inbox();
-  Result<NatsSubscription> subscription = connection.subscribe(subject);
-  if (!subscription) return subscription.status();
-  return Inbox{subject, std::move(*subscription)};
-}
-
-Result<NatsMessage> next(Inbox& inbox) {
-  Result<std::optional<NatsMessage>> message = inbox.subscription.next(kRequestMs);
+Result<NatsMessage> next(NatsInbox& inbox) {
+  Result<std::optional<NatsMessage>> message = inbox.next(kRequestMs);
   if (!message) return message.status();
   if (!message->has_value()) return Status::unavailable("the broker stopped answering a fetch");
   if ((*message)->status() == 503) return Status::unavailable("no broker serves the stream");
@@ -101,10 +88,10 @@ StoredMessage stored(NatsMessage message) {
   return {sequence, std::move(message), later};
 }
 
-Status ask(NatsConnection& connection, const Inbox& inbox, const std::string& stream,
+Status ask(NatsConnection& connection, const NatsInbox& inbox, const std::string& stream,
            std::string_view body) {
   return connection.publish({.subject = "$JS.API.DIRECT.GET." + stream,
-                             .reply = inbox.subject,
+                             .reply = inbox.subject(),
                              .headers = {},
                              .data = as_bytes(std::span(body))});
 }
@@ -163,7 +150,7 @@ Result<StreamState> stream_state(NatsConnection& connection, const std::string& 
 }
 
 Result<std::vector<StoredMessage>> fetch(NatsConnection& connection, const FetchRequest& request) {
-  Result<Inbox> inbox = open_inbox(connection);
+  Result<NatsInbox> inbox = connection.inbox();
   if (!inbox) return inbox.status();
   const std::string body =
       R"({"seq":)" + std::to_string(std::max<uint64_t>(1, request.first)) + R"(,"batch":)" +
@@ -189,7 +176,7 @@ Result<std::vector<StoredMessage>> fetch(NatsConnection& connection, const Fetch
 Result<std::vector<StoredMessage>> fetch_each(NatsConnection& connection, const std::string& stream,
                                               const std::vector<uint64_t>& sequences) {
   constexpr size_t kAtOnce = 16;
-  Result<Inbox> inbox = open_inbox(connection);
+  Result<NatsInbox> inbox = connection.inbox();
   if (!inbox) return inbox.status();
   std::vector<StoredMessage> messages;
   size_t asked = 0;

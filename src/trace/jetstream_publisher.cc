@@ -151,8 +151,7 @@ Status JetStreamPublisher::make_ready() {
 }
 
 Status JetStreamPublisher::open_answers() {
-  inbox_ = NatsConnection::new_inbox();
-  Result<NatsSubscription> answers = connection_.subscribe(inbox_ + ".>");
+  Result<NatsInbox> answers = connection_.inbox();
   if (!answers) return answers.status();
   answers_.emplace(std::move(*answers));
   return Status::ok();
@@ -206,10 +205,11 @@ Status JetStreamPublisher::send(uint64_t number, Flight& flight, size_t message)
   const std::string& prefix = connection_.url().prefix;
   char name[96];
   std::snprintf(name, sizeof name, "%s-%016" PRIx64 "-%zu", run_id_.c_str(), flight.id, message);
-  NatsOutgoing out{.subject = last ? record_subject(prefix) : piece_subject(prefix),
-                   .reply = inbox_ + "." + std::to_string(number) + "." + std::to_string(message),
-                   .headers = {{"Nats-Msg-Id", name}},
-                   .data = data};
+  NatsOutgoing out{
+      .subject = last ? record_subject(prefix) : piece_subject(prefix),
+      .reply = answers_->subject() + "." + std::to_string(number) + "." + std::to_string(message),
+      .headers = {{"Nats-Msg-Id", name}},
+      .data = data};
   if (flight.expires_ms > 0) {
     const int64_t left_s = (flight.expires_ms - unix_ms() + 999) / 1000;
     out.headers.emplace_back("Nats-TTL", std::to_string(std::max<int64_t>(1, left_s)));
@@ -232,7 +232,7 @@ void JetStreamPublisher::receive(int64_t wait_ms) {
 }
 
 void JetStreamPublisher::note_answer(const NatsMessage& message) {
-  const std::string_view subject = message.subject().substr(inbox_.size() + 1);
+  const std::string_view subject = message.subject().substr(answers_->subject().size() + 1);
   uint64_t number = 0;
   size_t index = 0;
   const char* end = subject.data() + subject.size();

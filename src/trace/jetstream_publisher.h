@@ -70,8 +70,7 @@ class JetStreamPublisher {
   size_t piece_bytes_ = 0;
   size_t wire_bytes_ = 0;  // sent and not yet confirmed
   bool ready_ = false, was_connected_ = true;
-  std::string inbox_;
-  std::optional<NatsSubscription> answers_;
+  std::optional<NatsInbox> answers_;
   int64_t complained_us_ = 0;
 
   std::mutex mutex_;

@@ -38,12 +38,14 @@ std::unique_ptr<NatsConnection> open(const std::string& url) {
 // What is published comes back.
 void expect_carries(NatsConnection& connection) {
   ASSERT_TRUE(connection.wait_connected(kWaitMs)) << connection.wait_connected(1).to_string();
-  auto subscription = connection.subscribe("carries");
-  ASSERT_TRUE(subscription) << subscription.status().to_string();
+  auto inbox = connection.inbox();
+  ASSERT_TRUE(inbox) << inbox.status().to_string();
   const std::string text = "something";
-  ASSERT_TRUE(connection.publish(
-      {.subject = "carries", .reply = {}, .headers = {}, .data = as_bytes(std::span(text))}));
-  const auto message = subscription->next(kWaitMs);
+  ASSERT_TRUE(connection.publish({.subject = inbox->subject(),
+                                  .reply = {},
+                                  .headers = {},
+                                  .data = as_bytes(std::span(text))}));
+  const auto message = inbox->next(kWaitMs);
   ASSERT_TRUE(message && message->has_value());
   EXPECT_EQ((*message)->text(), text);
 }
