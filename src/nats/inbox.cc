@@ -17,6 +17,17 @@ std::string new_subject() {
   return subject;
 }
 
+// Of an earlier use. The library does not say whom an answer "no responders" is for, so next()
+// alone could not tell.
+void drop_waiting(natsSubscription* sub) {
+  int waiting = 0;
+  if (natsSubscription_GetPending(sub, &waiting, nullptr) != NATS_OK) return;
+  for (natsMsg* got = nullptr; waiting > 0; --waiting, got = nullptr) {
+    natsSubscription_NextMsg(&got, sub, 1);
+    natsMsg_Destroy(got);
+  }
+}
+
 }  // namespace
 
 std::span<const std::byte> NatsMessage::data() const {
@@ -48,6 +59,7 @@ natsStatus NatsHandle::take(Subscription& out) {
     if (!idle_.empty()) {
       out = std::move(idle_.back());
       idle_.pop_back();
+      drop_waiting(out.sub);
       return NATS_OK;
     }
   }
