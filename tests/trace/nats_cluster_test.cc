@@ -55,6 +55,21 @@ std::string leader(NatsConnection& connection) {
   return "";
 }
 
+// A leader, and two others that have what it has: then the next broker may die.
+void wait_until_all_have_it(NatsConnection& connection) {
+  std::string last;
+  for (const int64_t give_up_us = steady_us() + kWaitMs * 1000; steady_us() < give_up_us;) {
+    auto info = connection.request("$JS.API.STREAM.INFO.aurora_traces", "", 2000);
+    last = info ? std::string(info->text()) : info.status().to_string();
+    const size_t first = last.find("\"current\":true");
+    if (!field(last, "leader").empty() && first != last.npos &&
+        last.find("\"current\":true", first + 1) != last.npos)
+      return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  ADD_FAILURE() << "the brokers do not agree: " << last;
+}
+
 std::multiset<uint64_t> ids(TraceBuffer& buffer) {
   std::multiset<uint64_t> found;
   for (uint64_t after = 0;;) {
@@ -111,6 +126,7 @@ TEST(NatsClusterTest, ALeaderKilledLosesNoAcknowledgedRecord) {
     EXPECT_NE(leader(**connection), killed);
     cluster.node(killed).start();
     cluster.node(killed).wait_until_it_listens();
+    wait_until_all_have_it(**connection);
   }
   EXPECT_EQ(ids_with(*reader, sent), std::multiset<uint64_t>(sent.begin(), sent.end()));
   EXPECT_EQ(writer->dropped_later(), 0u);
