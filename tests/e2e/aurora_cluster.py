@@ -226,16 +226,24 @@ class Cluster:
         folder.mkdir(exist_ok=True)
         self.trainer = RankGroup(self.build, self.network, "trainer", folder, self.train_flags)
 
-    def stream_leader(self, stream="aurora_traces"):
-        """The broker that leads the stream, None while there is none."""
+    def stream_state(self, stream="aurora_traces"):
+        """What the brokers' page says of who leads the stream and who follows; {} while nobody leads it."""
         for broker in self.brokers:
             answer = broker.monitor("/jsz?streams=true&accounts=true") or {}
             for account in answer.get("account_details", []):
                 for detail in account.get("stream_detail", []):
-                    leader = detail.get("cluster", {}).get("leader")
-                    if detail["name"] == stream and leader:
-                        return next(b for b in self.brokers if b.name == leader)
-        return None
+                    if detail["name"] == stream and detail.get("cluster", {}).get("leader") == broker.name:
+                        return detail["cluster"]
+        return {}
+
+    def stream_leader(self):
+        """The broker that leads the stream, None while there is none."""
+        name = self.stream_state().get("leader")
+        return next((b for b in self.brokers if b.name == name), None)
+
+    def in_step(self):
+        """Both followers have what the leader has: another broker may die."""
+        return [replica.get("current") for replica in self.stream_state().get("replicas", [])] == [True, True]
 
     def signal_brokers(self, number):
         for broker in self.brokers:

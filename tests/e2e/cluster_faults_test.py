@@ -80,7 +80,7 @@ class ClusterFaults(unittest.TestCase):
             leader.kill()
             self.wait_for_traces(2)
             leader.start(self.cluster.routes)
-            wait_until(leader.healthy, 60, f"{leader.name} healthy again")
+            wait_until(lambda back=leader: back.healthy() and self.cluster.in_step(), 120, f"{leader.name} has caught up")
         self.check_nothing_failed()
         self.check_every_answer_is_stored()
 
@@ -170,7 +170,7 @@ class ClusterFaults(unittest.TestCase):
             broker.stop()
             shutil.rmtree(store / "n2", ignore_errors=True)  # it takes the stream again from the other two
             broker.start(self.cluster.routes)
-            wait_until(broker.healthy, 120, "the broker healthy again")
+            wait_until(lambda: broker.healthy() and self.cluster.in_step(), 120, "the broker has caught up")
         self.check_nothing_failed()
         self.check_every_answer_is_stored()
 
