@@ -17,7 +17,10 @@ import zipfile
 from fetch_model import PROGRAM, cache_root, check_sha256, download
 
 VERSION = "2.15.1"
-SHA256 = {"x86_64": "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda"}  # of the program
+SHA256 = {  # of the program
+    "x86_64": "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
+    "aarch64": "343009a85281846edd8cf8b31227617b5d9ba068b1b09a4821179ea334345d8f",
+}
 
 
 def fetch(final, sha256):
