@@ -120,7 +120,7 @@ class Serving(unittest.TestCase):
             first = server.trainer_pid()
             server.signal_trainer()
             self.all_answered(server, QUESTIONS)
-            server.wait(lambda: server.trainer_pid() != first, 30)
+            server.wait(lambda: server.trainer_pid() != first, 60)
 
             # Several answers of one prompt, and a longer talk whose prefix comes from the prompt cache.
             choices = server.chat("Name a colour.", n=2, max_tokens=12, temperature=0.8)["choices"]
@@ -190,7 +190,7 @@ class Serving(unittest.TestCase):
         with Server(BUILD, MODEL, "-t", "1", "-np", "2", "-c", "4096", "--draft-depth", "8", *QUICK) as server:
             self.all_answered(server, QUESTIONS)
             server.wait(lambda: server.newest_draft() >= 1, 120)
-            server.wait(lambda: "does not pay here" in server.log(), 20)
+            server.wait(lambda: "does not pay here" in server.log(), 60)
             self.assertEqual(server.metric("draft_version"), 0)
 
     def test_capture_rate_records_a_share(self):
