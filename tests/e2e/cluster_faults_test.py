@@ -36,7 +36,8 @@ class ClusterFaults(unittest.TestCase):
         self.addCleanup(lambda: shutil.rmtree(self.folder, ignore_errors=True))
         self.audit = self.folder / "audit"
         self.cluster = Cluster(BUILD, MODEL, self.folder, ranks=ranks, serve_flags=SERVE,
-                               train_flags=[*TRAIN, "--train-audit", str(self.audit)], stores=stores)
+                               train_flags=[*TRAIN, "--train-audit", str(self.audit)], stores=stores,
+                               url_options="stagger=2s&bytes_max=16GiB")  # no record leaves for its age
         self.addCleanup(self.cluster.close)
         self.loads = [Load(server) for server in self.cluster.servers]
         for load in self.loads:
@@ -68,8 +69,12 @@ class ClusterFaults(unittest.TestCase):
     def check_every_answer_is_stored(self):
         """Quiet first; then as many records as answers: none dropped, none lost, none twice."""
         self.stop_loads()
-        wait_until(lambda: self.stored() >= self.answered(), 90, f"a record for each of {self.answered()} answers")
+        try:
+            wait_until(lambda: self.stored() >= self.answered(), 90, "a record for each answer")
+        except TimeoutError:
+            pass  # the next line says how many are missing
         self.assertEqual(self.stored(), self.answered())
+        print(f"  {self.answered()} answers, {self.stored()} records", flush=True)
         for server in self.cluster.servers:
             self.assertNotIn("aurora:traces_dropped_total{cause=\"buffer_away\"} 1", server.get("/metrics"))
 
@@ -152,7 +157,7 @@ class ClusterFaults(unittest.TestCase):
     def test_disk_of_a_broker_full(self):
         store = pathlib.Path(tempfile.mkdtemp(prefix="aurora-disk-"))
         self.addCleanup(lambda: shutil.rmtree(store, ignore_errors=True))
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(store)], capture_output=True, check=False).returncode != 0:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(store)], capture_output=True, check=False).returncode != 0:
             self.skipTest("needs a file system of its own: run as root")
         self.addCleanup(lambda: subprocess.run(["umount", "-l", str(store)], check=False))
         self.start(stores={"n2": store / "n2"})
@@ -162,7 +167,7 @@ class ClusterFaults(unittest.TestCase):
             with open(filler, "wb", buffering=0) as out:
                 try:
                     while True:
-                        out.write(b"\0" * (1 << 16))
+                        out.write(b"\0" * (1 << 20))
                 except OSError:
                     pass  # full
             self.wait_for_traces(4, 120)
