@@ -37,7 +37,7 @@ class ClusterFaults(unittest.TestCase):
         self.audit = self.folder / "audit"
         self.cluster = Cluster(BUILD, MODEL, self.folder, ranks=ranks, serve_flags=SERVE,
                                train_flags=[*TRAIN, "--train-audit", str(self.audit)], stores=stores,
-                               url_options="stagger=2s&bytes_max=16GiB")  # no record leaves for its age
+                               url_options="stagger=2s&bytes_max=16GiB&in_flight=1GiB")  # none is lost for want of room
         self.addCleanup(self.cluster.close)
         self.loads = [Load(server) for server in self.cluster.servers]
         for load in self.loads:
@@ -73,8 +73,11 @@ class ClusterFaults(unittest.TestCase):
             wait_until(lambda: self.stored() >= self.answered(), 90, "a record for each answer")
         except TimeoutError:
             pass  # the next line says how many are missing
-        self.assertEqual(self.stored(), self.answered())
-        print(f"  {self.answered()} answers, {self.stored()} records", flush=True)
+        dropped = [line for server in self.cluster.servers for line in server.get("/metrics").splitlines()
+                   if line.startswith("aurora:traces_dropped_total") and not line.endswith(" 0")]
+        self.assertEqual(self.stored(), self.answered(), dropped)
+        size = self.cluster.status()["traces"]["bytes"] / 1e6
+        print(f"  {self.answered()} answers, {self.stored()} records, {size:.0f} MB", flush=True)
         for server in self.cluster.servers:
             self.assertNotIn("aurora:traces_dropped_total{cause=\"buffer_away\"} 1", server.get("/metrics"))
 
