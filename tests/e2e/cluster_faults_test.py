@@ -153,7 +153,8 @@ class ClusterFaults(unittest.TestCase):
             self.assertGreater(self.loads[0].answered, before, "a server without brokers answers on")
             for broker in self.cluster.brokers:
                 self.cluster.network.unblock("s1", broker.address)
-            self.wait_for_traces(2, 120)
+            answered = self.answered()
+            wait_until(lambda so_far=answered: self.stored() >= so_far, 120, "what waited in the server that was cut off")
         self.check_nothing_failed()
         self.check_every_answer_is_stored()
 
