@@ -83,6 +83,37 @@ TEST(NatsConnection, ComesBackWhenTheBrokerNoLongerRefusesIt) {
   expect_carries(*connection);
 }
 
+void publish(NatsConnection& connection, const std::string& subject) {
+  ASSERT_TRUE(connection.publish({.subject = subject, .reply = {}, .headers = {}, .data = {}}));
+}
+
+TEST(NatsConnection, AnInboxIsGivenOutAgainWithoutWhatCameLate) {
+  NatsServer server("");
+  const auto connection = open("nats://" + server.address());
+  ASSERT_TRUE(connection->wait_connected(kWaitMs));
+  std::string earlier;
+  {
+    auto inbox = connection->inbox();
+    ASSERT_TRUE(inbox);
+    earlier = inbox->subject();
+    publish(*connection, earlier);  // nobody takes it
+  }
+  auto inbox = connection->inbox();
+  ASSERT_TRUE(inbox);
+  EXPECT_NE(inbox->subject(), earlier);
+  EXPECT_EQ(inbox->subject().substr(0, inbox->subject().rfind('.')),
+            earlier.substr(0, earlier.rfind('.')))
+      << "the same subscription";
+  publish(*connection, earlier);
+  publish(*connection, inbox->subject() + "1");  // of a use to come
+  publish(*connection, inbox->subject() + ".7.0");
+  const auto message = inbox->next(kWaitMs);
+  ASSERT_TRUE(message && message->has_value());
+  EXPECT_EQ((*message)->subject(), inbox->subject() + ".7.0");
+  const auto nothing = inbox->next(100);
+  EXPECT_TRUE(nothing && !nothing->has_value());
+}
+
 // Requests of several threads while the connection is closed, opened and closed.
 TEST(NatsConnection, ThreadsShareAConnectionThatIsOpenedAgain) {
   NatsServer server(kClosed);
