@@ -1,10 +1,10 @@
-// One connection to a NATS cluster: libnats is wrapped here, once, and included nowhere else.
-// Opening tries each broker of the URL once (two seconds where one takes the connection and says
-// nothing) and returns whether one answers or not; the library's own thread connects, and connects
-// again after a loss, with back-off from 0.1 to 5 s and a random part, for ever. Where a broker
-// refuses the credentials twice, or a TLS handshake fails, the library gives up: then any call
-// opens the connection anew, with back-off from 0.5 to 10 s, and with the files of the URL as they
-// are by then. No callback of ours runs on the library's threads. Thread-safe; an inbox is for
+// One connection to a NATS cluster: libnats is wrapped here and in inbox.h, alone in src to include
+// it. Opening tries each broker of the URL once (two seconds where one takes the connection and
+// says nothing) and returns whether one answers or not; the library's own thread connects, and
+// connects again after a loss, with back-off from 0.1 to 5 s and a random part, for ever. Where a
+// broker refuses the credentials twice, or a TLS handshake fails, the library gives up: then any
+// call opens the connection anew, with back-off from 0.5 to 10 s, and with the files of the URL as
+// they are by then. No callback of ours runs on the library's threads. Thread-safe; an inbox is for
 // one thread.
 #pragma once
 

@@ -54,14 +54,9 @@ NatsHandle::~NatsHandle() {
 }
 
 natsStatus NatsHandle::take(Subscription& out) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!idle_.empty()) {
-      out = std::move(idle_.back());
-      idle_.pop_back();
-      drop_waiting(out.sub);
-      return NATS_OK;
-    }
+  if (take_idle(out)) {
+    drop_waiting(out.sub);
+    return NATS_OK;
   }
   Subscription made;
   made.base = new_subject();
@@ -71,6 +66,14 @@ natsStatus NatsHandle::take(Subscription& out) {
   if (code == NATS_OK) out = std::move(made);
   else if (made.sub != nullptr) put_back(std::move(made));
   return code;
+}
+
+bool NatsHandle::take_idle(Subscription& out) {
+  const std::lock_guard lock(mutex_);
+  if (idle_.empty()) return false;
+  out = std::move(idle_.back());
+  idle_.pop_back();
+  return true;
 }
 
 void NatsHandle::put_back(Subscription subscription) {

@@ -58,6 +58,8 @@ class NatsHandle {
   void put_back(Subscription subscription);
 
  private:
+  bool take_idle(Subscription& out);
+
   natsConnection* const connection_;
   std::mutex mutex_;
   std::vector<Subscription> idle_;  // guarded by mutex_
@@ -73,8 +75,8 @@ class NatsInbox {
 
   // Nobody else knows it. Messages to it and to whatever stands below it (subject.more) come here.
   const std::string& subject() const { return subject_; }
-  // nullopt: nothing came in time. unavailable: the library gave the connection up, ask for an
-  // inbox again.
+  // nullopt: nothing came in time. unavailable: nobody listens where something was published, or
+  // the library gave the connection up: ask for an inbox again.
   Result<std::optional<NatsMessage>> next(int64_t wait_ms);
 
  private:

@@ -282,7 +282,7 @@ TEST(RankPlace, NobodyElseComes) {
   const auto alone = join_ranks({.rank = 0,
                                  .size = 2,
                                  .master = "127.0.0.1",
-                                 .port = static_cast<uint16_t>(free_port()),
+                                 .port = free_port(),
                                  .agent_store = false,
                                  .prefix = {}},
                                 1);
