@@ -150,14 +150,30 @@ void pack(const Matrix& matrix, const uint8_t* file, uint8_t* packed) {
   }
 }
 
+// Of the whole pages inside. Advice: where the system does not know it, nothing changes.
+void advise(void* data, size_t size, int advice) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+// Every step reads all weights once. In pages of 4 KiB that is a TLB miss for each few panels, and
+// where the pages happen to lie makes one process up to a fifth slower than the next
+// (docs/results/verification.md).
+void ask_for_huge_pages(void* data, size_t size) {
+#if defined(MADV_HUGEPAGE)
+  advise(data, size, MADV_HUGEPAGE);
+#else
+  (void)data, (void)size;
+#endif
+}
+
 // The pages of a mapped file that have been packed are not needed again: the kernel may take them
 // back at once. Pages that are not a file's keep what they hold.
 void release_pages(const void* data, size_t size) {
 #if defined(MADV_PAGEOUT)
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_PAGEOUT);
+  advise(const_cast<void*>(data), size, MADV_PAGEOUT);
 #else
   (void)data, (void)size;
 #endif
@@ -186,6 +202,7 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
   ggml_backend_buffer_t buffer =
       ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
   if (buffer == nullptr) return nullptr;
+  ask_for_huge_pages(ggml_backend_buffer_get_base(buffer), size);
   buffer->buft = type;
   buffer->iface.init_tensor = init_tensor;
   buffer->iface.set_tensor = set_tensor;
