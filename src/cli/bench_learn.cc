@@ -35,7 +35,7 @@ trained on. Record a stream with `aurora serve --state S --buffer-mib N` and `au
   --out DIR             results: DIR/NAME.json each, DIR/learn.json, DIR/learn.html. Run again, it goes on where it stopped
   --tokens N            served tokens of the stream (0: all)
   --depths N,...        draft lengths that are scored (4)
-  --passes X            trained rows for each served token (4)
+  --passes X            trained rows for each served token, and for each of a rollout (8)
   --group N             requests between two swaps (8)
   --window N            requests of one figure (50)
   --domains A,B,...     these domains one behind the other (the stream as recorded)

@@ -21,7 +21,9 @@ constexpr int kConnectSeconds = 10;
 constexpr int kAnswerSeconds = 900;  // a slow machine under load, a long answer
 constexpr int kHttpOk = 200;
 constexpr int kHttpUnavailable = 503;
+constexpr int kHttpUnauthorized = 401;
 constexpr size_t kQuotedBytesMax = 200;
+constexpr size_t kTailBytesMax = 16384;
 
 double number_at(const json& object, const char* key) {
   const auto found = object.find(key);
@@ -112,6 +114,55 @@ Result<Answer> ServerClient::chat(const ChatRequest& request) {
     if (!loading || attempt == kLoadingTriesMax) return refused(*response);
     std::this_thread::sleep_for(kLoadingPause);
   }
+}
+
+Result<RolloutEnd> ServerClient::roll_out(const RolloutRequest& request) {
+  httplib::Headers headers = {{"X-Aurora-Rollout-Of", std::to_string(request.of)}};
+  if (!request.tenant.empty()) headers.emplace("X-Aurora-Tenant", request.tenant);
+  if (!request.domain.empty()) headers.emplace("X-Aurora-Domain", request.domain);
+  if (request.expires_in_s > 0)
+    headers.emplace("X-Aurora-Expires-In", std::to_string(request.expires_in_s));
+  // The target's own law: no sampler but the temperature.
+  const json body = {{"prompt", request.prompt},
+                     {"n_predict", request.tokens_max},
+                     {"temperature", request.temperature},
+                     {"seed", request.seed},
+                     {"samplers", {"temperature"}},
+                     {"top_k", 0},
+                     {"top_p", 1},
+                     {"min_p", 0},
+                     {"stream", true}};
+  std::string tail;  // of the stream: its last event says how it ended
+  RolloutEnd end;
+  const auto keep_tail = [&](const char* data, size_t size) {
+    tail.append(data, size);
+    end.began = end.began || tail.find("\"content\":") != std::string::npos;
+    if (tail.size() > kTailBytesMax) tail.erase(0, tail.size() - kTailBytesMax);
+    return true;
+  };
+  const httplib::Result response =
+      impl_->client.Post("/completion", headers, body.dump(), "application/json", keep_tail);
+  if (!response) return no_response(response);
+  end.whole = response->status == kHttpOk && tail.find("\"stop\":true") != std::string::npos;
+  const bool busy = tail.find("gave way to a request") != std::string::npos ||
+                    tail.find("a request is being served") != std::string::npos ||
+                    tail.find("no slot is free") != std::string::npos;
+  if (end.whole || busy) return end;
+  const std::string said =
+      "HTTP " + std::to_string(response->status) + ": " + tail.substr(0, kQuotedBytesMax);
+  return response->status / 100 == 4 ? Status::invalid(said) : Status::io(said);
+}
+
+void ServerClient::stop() { impl_->client.stop(); }
+
+Result<int> ServerClient::slots() {
+  const httplib::Result response = impl_->client.Get("/props");
+  if (!response) return no_response(response);
+  if (response->status == kHttpUnauthorized)
+    return Status::invalid("the server wants its API key: give it by --api-key");
+  if (response->status != kHttpOk) return refused(*response);
+  const json object = json::parse(response->body, nullptr, false);
+  return static_cast<int>(number_at(object.is_object() ? object : json::object(), "total_slots"));
 }
 
 Result<std::map<std::string, double>> ServerClient::metrics() {

@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/replay.h"
+#include "cli/rollouts.h"
 
 namespace {
 
@@ -18,6 +19,8 @@ constexpr Command kCommands[] = {
     {"train", aurora::train_main, "the trainer alone, beside a server or on recorded traces"},
     {"replay", aurora::replay_main,
      "drives a server with recorded prompts and draws accept length over tokens"},
+    {"rollouts", aurora::rollouts_main,
+     "answers recorded prompts again while a server is idle, for its draft to learn from"},
     {"status", aurora::status_main, "servers and trainers: versions, accept length, lag, drops"},
     {"bench", aurora::bench_main,
      "verify: what a verify batch costs here; learn: training recipes on a recorded stream"},
@@ -26,7 +29,7 @@ constexpr Command kCommands[] = {
 void usage(FILE* out) {
   std::fprintf(out, "usage: aurora COMMAND [flags]; aurora COMMAND --help\n\n");
   for (const Command& command : kCommands)
-    std::fprintf(out, "  %-8s %s\n", command.name, command.what);
+    std::fprintf(out, "  %-9s%s\n", command.name, command.what);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-# aurora_replay: the client behind `aurora replay`, and the reports. Needs llama.cpp's HTTP library and its json header, nothing else of it.
+# aurora_replay: the client behind `aurora replay` and `aurora rollouts`, and the reports. Needs llama.cpp's HTTP library and its json header, nothing else of it.
 add_library(aurora_replay STATIC
   ${CMAKE_CURRENT_LIST_DIR}/http_client.cc
   ${CMAKE_CURRENT_LIST_DIR}/learn_curves.cc
@@ -8,6 +8,8 @@ add_library(aurora_replay STATIC
   ${CMAKE_CURRENT_LIST_DIR}/replay.cc
   ${CMAKE_CURRENT_LIST_DIR}/replay_options.cc
   ${CMAKE_CURRENT_LIST_DIR}/report.cc
+  ${CMAKE_CURRENT_LIST_DIR}/rollout_options.cc
+  ${CMAKE_CURRENT_LIST_DIR}/rollout_queue.cc
   ${CMAKE_CURRENT_LIST_DIR}/status_table.cc
   ${CMAKE_CURRENT_LIST_DIR}/traffic.cc)
 target_link_libraries(aurora_replay PUBLIC aurora_flags aurora_base aurora_metrics llama_headers

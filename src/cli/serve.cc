@@ -5,16 +5,18 @@
 #include <filesystem>
 #include <iterator>
 #include <memory>
+#include <optional>
 
 #include "aurora_tap_architectures.h"
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/companion.h"
 #include "cli/deterministic.h"
+#include "cli/rollout_options.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
-#include "cli/trainer_process.h"
 #include "gguf.h"
 #include "kernels/kernels.h"
 #include "nats/nats_url.h"
@@ -71,6 +73,23 @@ std::string default_state(const std::string& target) {
   return root + "/aurora/" + target;
 }
 
+Status check_rollouts(const ServeOptions& options) {
+  if (options.rollouts == 0) return Status::ok();
+  if (!options.capture) return Status::invalid("--rollouts is learnt from: it needs --capture on");
+  if (!options.buffer.empty())
+    return Status::invalid(
+        "--rollouts and --buffer: every server would answer all prompts again; run `aurora "
+        "rollouts --buffer URL --url SERVER` for one of them instead");
+  const auto& args = options.server_args;
+  for (const char* name : {"--cache-ram", "-cram"}) {
+    const auto flag = std::find(args.begin(), args.end(), name);
+    if (flag != args.end() && flag + 1 != args.end() && flag[1] == "0")
+      return Status::invalid(
+          "--rollouts keep conversations in the server's prompt cache; leave out --cache-ram 0");
+  }
+  return server_url(args).status();
+}
+
 Status prepare(ServeOptions& options, std::string& target) {
   if (options.model.empty())
     return Status::invalid("no model given; run aurora serve -m TARGET.gguf");
@@ -79,6 +98,7 @@ Status prepare(ServeOptions& options, std::string& target) {
   auto fingerprint = file_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   target = *fingerprint;
+  if (Status status = check_rollouts(options); !status) return status;
   if (options.state.empty()) options.state = default_state(target);
   return make_dirs(options.state);
 }
@@ -113,6 +133,26 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
   if (!options.buffer.empty()) args.insert(args.end(), {"--buffer", options.buffer});
   args.insert(args.end(), options.trainer_args.begin(), options.trainer_args.end());
   return args;
+}
+
+ChildProgram rollouts_program(const ServeOptions& options) {
+  ChildProgram program;
+  program.path = sibling_program("aurora");
+  program.args = {"rollouts",
+                  "-m",
+                  options.model,
+                  "--state",
+                  options.state,
+                  "--url",
+                  *server_url(options.server_args),
+                  "--each",
+                  std::to_string(options.rollouts)};
+  const auto& args = options.server_args;
+  const auto key = std::find(args.begin(), args.end(), "--api-key");
+  // Not on its command line, which every user of the machine may read.
+  if (key != args.end() && key + 1 != args.end())
+    program.environment = {"AURORA_API_KEY=" + key[1].substr(0, key[1].find(','))};
+  return program;
 }
 
 // Drafts come over the same brokers as the traces go. nullptr: there are none.
@@ -172,12 +212,13 @@ int serve_main(int argc, char** argv) {
     return 2;
   }
   seam = &speculator;
-  std::unique_ptr<TrainerProcess> trainer;
-  if (options.trains()) {
-    trainer =
-        std::make_unique<TrainerProcess>(sibling_program("aurora-train"), trainer_args(options));
-  }
+  std::optional<Companion> trainer, rollouts;
+  if (options.trains())
+    trainer.emplace("trainer",
+                    ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
+  if (options.rollouts > 0) rollouts.emplace("rollouts", rollouts_program(options));
   const int code = run_server(options);
+  rollouts.reset();
   trainer.reset();
   courier->reset();
   seam = nullptr;

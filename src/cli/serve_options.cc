@@ -105,6 +105,11 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_number("--trace-expires-in", v, 0, 1e10, o.expires_in_s);
        }},
+      {"--rollouts", "N",
+       "while idle, answer recorded prompts again, N times each, to learn from (default: 0)",
+       [](ServeOptions& o, const std::string& v) {
+         return need_number("--rollouts", v, 0, 1000, o.rollouts);
+       }},
   };
   return list;
 }

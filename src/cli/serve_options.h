@@ -25,6 +25,7 @@ struct ServeOptions {
   std::string buffer;  // nats://...: traces of many servers; empty: LMDB in state
   int64_t buffer_mib = 2048;
   int64_t expires_in_s = 0;
+  int32_t rollouts = 0;  // answers to each recorded prompt, made while idle; see rollouts.h
   std::vector<std::string> server_args;   // for llama-server, without program name
   std::vector<std::string> trainer_args;  // --train-* flags as given, for aurora-train
   bool help = false;

@@ -37,6 +37,8 @@ ServeMetrics::ServeMetrics(Metrics& m)
                              "Target decode steps of a slot that produced tokens.")),
       generated_tokens(m.counter("aurora:generated_tokens_total",
                                  "Tokens generated; divided by target steps: accept length.")),
+      rollout_tokens(m.counter("aurora:rollout_tokens_total",
+                               "Tokens of rollouts, generated to learn from while idle.")),
       draft_version(m.gauge("aurora:draft_version", "Draft version in service, 0: none.")),
       swaps(m.counter("aurora:swaps_total", "Draft versions adopted.")),
       rollbacks(m.counter("aurora:rollbacks_total", "Returns to the last good draft version.")),

@@ -53,6 +53,7 @@ struct ServeMetrics {
   Counter& num_accepted_tokens;
   Counter& target_steps;      // decode steps of a slot that produced tokens
   Counter& generated_tokens;  // accept length = generated_tokens / target_steps
+  Counter& rollout_tokens;    // of rollouts, which the two above leave out
   Gauge& draft_version;       // 0: none
   Counter& swaps;
   Counter& rollbacks;

@@ -134,7 +134,9 @@ void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
     if (!slot->rows_whole) rows->clear();
     if (rows->rows.size() > static_cast<size_t>(start.kept))
       rows->rows.resize(static_cast<size_t>(start.kept));
-    slot->sampled = hash_share(next_request_++) < options_.capture_rate;
+    // Rollouts are of requests that were sampled.
+    slot->sampled =
+        start.labels.rollout_of != 0 || hash_share(next_request_++) < options_.capture_rate;
     const bool capture =
         writer_ && start.completion && start.labels.capture && slot->rows_whole && slot->sampled;
     slot->trace.start(start, capture, options_.law_count);
@@ -158,7 +160,7 @@ void Speculator::token_served(int32_t slot_id, int32_t token) {
   Slot* slot = find(slot_id);
   if (slot == nullptr || !slot->trace.active()) return;
   slot->trace.serve(token);
-  serve_.generated_tokens.add();
+  (slot->rollout() ? serve_.rollout_tokens : serve_.generated_tokens).add();
 }
 
 TraceDrop Speculator::drop_cause(const Slot& slot) const {
@@ -259,6 +261,7 @@ void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output
   if (!output) return;
   const auto drafted = static_cast<int32_t>(slot.trace.drafted().size());
   slot.trace.step(last_position - drafted, slot.drafted_by);
+  if (slot.rollout()) return;
   serve_.target_steps.add();
   if (!slot.trace.verifying() && slot.live_version != 0) count_live(slot, 1);
 }
@@ -356,8 +359,7 @@ void Speculator::make_wishes(const std::vector<common_speculative_draft_params>&
   for (size_t i = 0; i < params.size() && i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
     slot.trace.set_draft({}, {});
-    if (!params[i].drafting || !slot.trace.active() || !slot.trace.request().labels.speculate)
-      continue;
+    if (!params[i].drafting || !slot.trace.active() || !slot.speculates()) continue;
     if (slot.rows == nullptr || slot.rows->rows.empty() ||
         slot.rows->rows.size() != static_cast<size_t>(params[i].pos0)) {
       serve_.drafting_skipped(DraftSkip::kRowsMissing).add();
@@ -385,8 +387,12 @@ void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
     answer_loader();
     adopt_if_ready();
     if (!engine_) {
-      for (Slot& slot : slots_) slot.trace.set_draft({}, {});
-      serve_.drafting_skipped(DraftSkip::kNoDraft).add();
+      bool some = false;
+      for (Slot& slot : slots_) {
+        slot.trace.set_draft({}, {});
+        some = some || (slot.trace.active() && slot.speculates());
+      }
+      if (some) serve_.drafting_skipped(DraftSkip::kNoDraft).add();
       return;
     }
     ScopedTimer timer(serve_.draft_time);

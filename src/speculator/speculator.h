@@ -73,6 +73,10 @@ class Speculator : public Seam {
     int64_t live_version = 0;  // tokens and steps of this request under this version
     int64_t live_tokens = 0;
     int64_t live_steps = 0;
+
+    // Nobody reads a rollout: it is neither drafted for nor counted in the accept length.
+    bool rollout() const { return trace.request().labels.rollout_of != 0; }
+    bool speculates() const { return trace.request().labels.speculate && !rollout(); }
   };
 
   void guard(const char* where, const std::function<void()>& work);

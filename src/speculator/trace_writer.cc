@@ -61,6 +61,7 @@ void TraceWriter::write(const FinishedRequest& request) {
   const int64_t asked = request.trace.request().labels.expires_in_s;
   const int64_t expires_in_s = asked > 0 ? asked : options_.expires_in_s;
   head.expires_ms = expires_in_s > 0 ? head.created_ms + expires_in_s * 1000 : 0;
+  head.rollout_of = request.trace.request().labels.rollout_of;
   head.target = options_.target;
   head.hidden = options_.hidden;
   std::copy_n(options_.tap_layers, kTapCount, head.tap_layers);

@@ -16,6 +16,7 @@ constexpr size_t kCrcOffset = 12;
 constexpr size_t kHeadBodyBytes = 8 + 8 + 8 + 4;  // id, created, expires, served tokens
 constexpr size_t kStepBytesMin = 4 + 8 + 2 + 2;
 constexpr size_t kRefusedBytes = 4 + 4 + 4;
+constexpr uint16_t kRolloutFlag = 1;  // the body ends with rollout_of
 constexpr int32_t kTapLayerMax = 4096;
 constexpr float kLogprobMax = 1e-3f;  // zero but for rounding
 
@@ -238,6 +239,7 @@ RecordHead get_head(ByteReader& in) {
 }
 
 struct RecordHeader {
+  uint16_t flags = 0;
   uint32_t body_bytes = 0;
   uint32_t crc = 0;
 };
@@ -247,20 +249,21 @@ Result<RecordHeader> read_header(std::span<const std::byte> bytes) {
   if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0) return Status::corrupt("record magic");
   ByteReader in(bytes.subspan(sizeof kMagic));
   const uint16_t version = in.get<uint16_t>();
-  const uint16_t flags = in.get<uint16_t>();
+  RecordHeader header;
+  header.flags = in.get<uint16_t>();
   if (version > kRecordVersion) {
     return Status::invalid("record version " + std::to_string(version) +
                            " is newer than this program reads (" + std::to_string(kRecordVersion) +
                            ")");
   }
-  if (version != kRecordVersion || flags != 0) return Status::corrupt("record version or flags");
-  RecordHeader header;
+  if (version != kRecordVersion || header.flags > kRolloutFlag)
+    return Status::corrupt("record version or flags");
   header.body_bytes = in.get<uint32_t>();
   header.crc = in.get<uint32_t>();
   return header;
 }
 
-TraceRecord get_body(ByteReader& in, int32_t& served_tokens) {
+TraceRecord get_body(ByteReader& in, uint16_t flags, int32_t& served_tokens) {
   TraceRecord r;
   const RecordHead head = get_head(in);
   r.id = head.id;
@@ -283,6 +286,10 @@ TraceRecord get_body(ByteReader& in, int32_t& served_tokens) {
   r.refused = get_refused(in);
   r.refused_taps = get_counted<uint16_t>(in);
   r.refused_laws = get_laws(in);
+  if (flags == kRolloutFlag) {
+    r.rollout_of = in.get<uint64_t>();
+    if (r.rollout_of == 0) in.fail();
+  }
   return r;
 }
 
@@ -308,7 +315,7 @@ std::vector<std::byte> encode(const TraceRecord& record) {
   out.reserve(kRecordHeaderBytes + body_bytes_estimate(record));
   out.put_bytes({kMagic, sizeof kMagic});
   out.put(kRecordVersion);
-  out.put(uint16_t{0});  // flags
+  out.put(record.rollout_of != 0 ? kRolloutFlag : uint16_t{0});
   out.put(uint32_t{0});  // body bytes and crc: below, when they are known
   out.put(uint32_t{0});
   out.put(record.id);
@@ -340,6 +347,7 @@ std::vector<std::byte> encode(const TraceRecord& record) {
   }
   put_counted(out, record.refused_taps);
   put_laws(out, record.refused_laws);
+  if (record.rollout_of != 0) out.put(record.rollout_of);
   const std::span<const std::byte> body = out.bytes().subspan(kRecordHeaderBytes);
   CHECK(body.size() <= UINT32_MAX);
   out.patch(kLengthOffset, static_cast<uint32_t>(body.size()));
@@ -356,7 +364,7 @@ Result<TraceRecord> decode(std::span<const std::byte> bytes) {
   if (header->crc != crc32c(body)) return Status::corrupt("record crc");
   ByteReader in(body);
   int32_t served_tokens = 0;
-  TraceRecord record = get_body(in, served_tokens);
+  TraceRecord record = get_body(in, header->flags, served_tokens);
   if (!in.ok()) return Status::corrupt("record: a count runs past the end");
   if (in.remaining() != 0) return Status::corrupt("record: bytes left over");
   if (Status s = validate(record); !s) return s;

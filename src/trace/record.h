@@ -63,9 +63,11 @@ struct SamplingParams {
 
 struct TraceRecord {
   uint64_t id = 0;  // unique: random per server start in the upper 32 bits, a counter in the lower
-  int64_t created_ms = 0;  // unix time
-  int64_t expires_ms = 0;  // 0: never
-  std::string target;      // fingerprint of the target model: a trainer of another target skips it
+  int64_t created_ms = 0;   // unix time
+  int64_t expires_ms = 0;   // 0: never
+  uint64_t rollout_of = 0;  // id of the request whose prompt was answered again while the server
+                            // was idle; 0: a user's request
+  std::string target;       // fingerprint of the target model: a trainer of another target skips it
   std::string tenant;
   std::string domain;
   SamplingParams sampling;

@@ -58,6 +58,7 @@ Result<Parts> join(const PrequentialOptions& options, const std::string& scratch
   parts.loop.target = *fingerprint;
   parts.loop.shape = draft->shape;
   parts.loop.publish_first_records = 1 << 30;
+  parts.loop.window.passes_mean = std::numeric_limits<double>::max();  // options.passes decides
   return parts;
 }
 
@@ -93,14 +94,20 @@ class Run {
  private:
   Result<std::vector<StoredRecord>> next_group() {
     std::vector<StoredRecord> group;
-    while (static_cast<int>(group.size()) < options_.group_requests) {
-      if (options_.tokens_max > 0 && seen_ >= options_.tokens_max) break;
+    for (int requests = 0;;) {
       auto one = parts_.recording->next(cursor_, 1, kReadBytes);
       if (!one) return one.status();
       if (one->empty()) break;
+      const TraceRecord& record = one->front().record;
+      const bool full = requests == options_.group_requests ||
+                        (options_.tokens_max > 0 && seen_ >= options_.tokens_max);
+      if (full && record.rollout_of == 0) break;  // rollouts belong to the request before them
       cursor_ = one->front().sequence;
-      if (one->front().record.target != parts_.loop.target) continue;
-      seen_ += one->front().record.served_tokens();
+      if (record.target != parts_.loop.target) continue;
+      if (record.rollout_of == 0) {
+        ++requests;
+        seen_ += record.served_tokens();
+      }
       group.push_back(std::move(one->front()));
     }
     return group;
@@ -109,7 +116,7 @@ class Run {
   Status one_group(const std::vector<StoredRecord>& group) {
     std::vector<const TraceRecord*> records;
     for (const StoredRecord& stored : group) {
-      records.push_back(&stored.record);
+      if (stored.record.rollout_of == 0) records.push_back(&stored.record);
       columns_ += stored.record.served_tokens();
     }
     const bool offline = options_.offline_tokens > 0;

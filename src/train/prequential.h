@@ -1,6 +1,7 @@
 // A training recipe on a recorded stream, prequentially: each group of requests is scored by the
 // draft that would have served it, trained on all requests before, and is trained on afterwards by
-// the loop that trains beside a server. `aurora bench learn` runs it for many recipes.
+// the loop that trains beside a server. Rollouts are trained on with the request they belong to,
+// and neither scored nor counted. `aurora bench learn` runs it for many recipes.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ struct PrequentialOptions {
   int64_t tokens_max = 0;                 // served tokens of the stream; 0: all
   int group_requests = 8;                 // between two swaps
   int window_requests = 50;               // of one figure
-  double passes = 4;                      // trained columns for each served column
+  double passes = 8;                      // trained columns for each column, rollouts' too
   bool freeze_at_shift = false;  // where the domain changes, go on scoring the draft of that moment
   int64_t offline_tokens = 0;    // above 0: train on so many tokens first, then score the rest with
                                  // that draft and train no more

@@ -1,6 +1,8 @@
 #include "train/recording.h"
 
 #include <algorithm>
+#include <unordered_map>
+#include <utility>
 
 namespace aurora {
 namespace {
@@ -20,39 +22,68 @@ Result<std::unique_ptr<Recording>> Recording::open(const std::vector<std::string
     const uint64_t before = recording->parts_.empty() ? 0 : recording->parts_.back().end;
     recording->parts_.push_back({std::move(*buffer), before, before + stats->last_sequence});
   }
+  if (Status s = recording->scan(); !s) return s;
+  std::vector<const Request*> as_recorded;
+  for (const Request& request : recording->requests_) as_recorded.push_back(&request);
+  recording->set_order(as_recorded);
   return recording;
 }
 
-Status Recording::sort_by_domain(const std::vector<std::string>& domains, size_t requests_max) {
-  std::vector<std::vector<uint64_t>> found(domains.size());
+Status Recording::scan() {
+  std::unordered_map<uint64_t, size_t> by_id;
+  std::vector<std::pair<uint64_t, uint64_t>> rollouts;  // of the request, sequence
   for (uint64_t after = 0;;) {
     auto records = as_recorded(after, kScanRecords, kScanBytes);
     if (!records) return records.status();
     if (records->empty()) break;
     after = records->back().sequence;
     for (const StoredRecord& stored : *records) {
-      const auto at = std::find(domains.begin(), domains.end(), stored.record.domain);
-      if (at == domains.end()) continue;
-      auto& list = found[static_cast<size_t>(at - domains.begin())];
-      if (list.size() < requests_max) list.push_back(stored.sequence);
+      const TraceRecord& record = stored.record;
+      if (record.rollout_of != 0) {
+        rollouts.emplace_back(record.rollout_of, stored.sequence);
+        continue;
+      }
+      by_id[record.id] = requests_.size();
+      requests_.push_back({stored.sequence, record.domain, {}});
     }
   }
-  std::vector<uint64_t> order;
-  for (size_t i = 0; i < domains.size(); ++i) {
-    if (found[i].empty()) return Status::invalid("no record of the domain " + domains[i]);
-    order.insert(order.end(), found[i].begin(), found[i].end());
+  for (const auto& [request, sequence] : rollouts) {
+    const auto found = by_id.find(request);
+    if (found != by_id.end()) requests_[found->second].rollouts.push_back(sequence);
   }
-  order_ = std::move(order);
+  return Status::ok();
+}
+
+void Recording::set_order(const std::vector<const Request*>& requests) {
+  order_.clear();
+  for (const Request* request : requests) {
+    order_.push_back(request->sequence);
+    order_.insert(order_.end(), request->rollouts.begin(), request->rollouts.end());
+  }
+}
+
+Status Recording::sort_by_domain(const std::vector<std::string>& domains, size_t requests_max) {
+  std::vector<const Request*> sorted;
+  for (const std::string& domain : domains) {
+    size_t found = 0;
+    for (const Request& request : requests_) {
+      if (request.domain != domain || found == requests_max) continue;
+      sorted.push_back(&request);
+      ++found;
+    }
+    if (found == 0) return Status::invalid("no record of the domain " + domain);
+  }
+  set_order(sorted);
   return Status::ok();
 }
 
 Result<std::vector<StoredRecord>> Recording::next(uint64_t after, size_t count, size_t bytes_max) {
-  if (order_.empty()) return as_recorded(after, count, bytes_max);
   std::vector<StoredRecord> out;
   for (; after < order_.size() && out.size() < count; ++after) {
     auto one = as_recorded(order_[after] - 1, 1, bytes_max);
     if (!one) return one;
-    if (one->empty()) break;
+    // Gone since it was scanned: what comes then is another one.
+    if (one->empty() || one->front().sequence != order_[after]) continue;
     one->front().sequence = after + 1;
     out.push_back(std::move(one->front()));
   }

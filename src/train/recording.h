@@ -10,15 +10,16 @@
 
 namespace aurora {
 
-// Buffers one behind the other, under rising sequence numbers. Takes no record and keeps no
-// acknowledgement: the recording stays as it is. One thread.
+// Buffers one behind the other, under rising sequence numbers; rollouts stand behind the request
+// whose prompt they answer, whenever they were made, and are left out where it is missing. Takes no
+// record and keeps no acknowledgement: the recording stays as it is. One thread.
 class Recording final : public TraceBuffer {
  public:
-  // dirs: of LMDB buffers.
+  // dirs: of LMDB buffers. Reads everything once.
   static Result<std::unique_ptr<Recording>> open(const std::vector<std::string>& dirs);
 
   // From now on only these domains, one behind the other, each in its own order and so many
-  // requests at most. Reads everything once. invalid: a domain without a record.
+  // requests at most, rollouts not counted. invalid: a domain without a record.
   Status sort_by_domain(const std::vector<std::string>& domains, size_t requests_max);
 
   // read() shows records up to this one; at first none.
@@ -42,10 +43,19 @@ class Recording final : public TraceBuffer {
     uint64_t before, end;  // sequence numbers before + 1 ... end
   };
 
+  struct Request {
+    uint64_t sequence = 0;
+    std::string domain;
+    std::vector<uint64_t> rollouts;  // their sequence numbers
+  };
+
+  Status scan();
+  void set_order(const std::vector<const Request*>& requests);
   Result<std::vector<StoredRecord>> as_recorded(uint64_t after, size_t count, size_t bytes_max);
 
   std::vector<Part> parts_;
-  std::vector<uint64_t> order_;  // empty: as recorded
+  std::vector<Request> requests_;  // of users, as recorded
+  std::vector<uint64_t> order_;
   uint64_t up_to_ = 0;
 };
 

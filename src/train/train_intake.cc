@@ -142,7 +142,8 @@ void TrainLoop::add(StoredRecord stored) {
   if (!usable(stored.record)) return;
   const bool own = owner_rank(stored.record.id, ranks_count_) == rank_;
   if (own && window_.holds(stored.record.id)) return;  // sent twice by a server without an answer
-  figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
+  if (stored.record.rollout_of == 0)
+    figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
   vocab_.observe(stored.record);
   if (!own) {
     ++others_seen_;

@@ -61,7 +61,7 @@ struct TrainFigures {
   uint64_t lag_records = 0;
   int64_t version = 0;
   double holdout_accept_len = 0;  // of the last offer; 0: none yet
-  uint64_t trained_tokens = 0;    // served tokens of the records taken in
+  uint64_t trained_tokens = 0;    // served to users, in the records taken in
   uint64_t trained_columns = 0;   // supervised columns, each pass again, since the start
   double training_s = 0;          // spent on them
   uint64_t offers = 0, published = 0;

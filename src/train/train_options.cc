@@ -208,12 +208,16 @@ std::vector<Flag> loop_flags() {
       rate_flag(),
       number("--train-lr-fc", "learning rate of fc", AURORA_AT(learn.lr_fc), 0.0f, 1.0f),
       number("--train-lr-head", "learning rate of the head", AURORA_AT(learn.lr_head), 0.0f, 1.0f),
-      number("--train-reuse", "passes over a recent request", AURORA_AT(loop.window.passes_max), 1,
-             1 << 20),
+      number("--train-passes", "passes over all requests, on average",
+             AURORA_AT(loop.window.passes_mean), 0.01, 1e6),
+      number("--train-reuse", "passes over one recent request at most",
+             AURORA_AT(loop.window.passes_max), 1, 1 << 20),
       number("--train-columns", "supervised columns of one step", AURORA_AT(loop.columns_per_step),
              1, 1 << 20),
       number("--train-window", "recent requests kept", AURORA_AT(loop.window.recent_max), size_t{1},
              size_t{1} << 20),
+      number("--train-window-mib", "memory of all requests kept", AURORA_AT(window_mib),
+             uint64_t{1}, uint64_t{1} << 30),
       number("--train-reservoir", "older requests kept against forgetting",
              AURORA_AT(loop.window.reservoir_max), size_t{0}, size_t{1} << 20),
       number("--train-holdout-every", "every n-th request is held out for the gate; 0: none",
@@ -274,6 +278,7 @@ Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
   if (Status status = check_buffer_url(options.buffer); !status) return status;
   options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
   options.loop.vocab_size = options.vocab;
+  options.loop.window.bytes_max = options.window_mib << 20;
   options.learn.seed = options.loop.seed;
   options.loop.branches = options.learn.discard_lambda > 0;
   return options;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/hash_share.h"
+
 namespace aurora {
 
 uint64_t SmallRng::next() {
@@ -12,22 +14,31 @@ uint64_t SmallRng::next() {
   return z ^ (z >> 31);
 }
 
+namespace {
+
+bool by_hash(uint64_t id, size_t every) {
+  return every > 0 && hash_share(id) * static_cast<double>(every) < 1;
+}
+
+}  // namespace
+
 uint64_t record_bytes(const TraceRecord& r) {
   return (r.taps.size() + r.refused_taps.size()) * 2 +
          (r.laws.ids.size() + r.refused_laws.ids.size()) * 8 + r.tokens.size() * 4 + 512;
 }
 
 void Window::add(StoredRecord stored, SmallRng& rng) {
+  const uint64_t rollout_of = stored.record.rollout_of;
+  if (rollout_of != 0 && options_.holdout_max > 0 &&
+      (in_holdout(rollout_of) || by_hash(rollout_of, options_.holdout_every)))
+    return;
   ++seen_;
   WindowEntry entry;
   entry.sequence = stored.sequence;
   entry.id = stored.record.id;
   entry.record = std::make_shared<const TraceRecord>(std::move(stored.record));
   bytes_ += record_bytes(*entry.record);
-  // The second of each ten: the gate has something to look at before the tenth request.
-  const bool hold = options_.holdout_every > 0 && options_.holdout_max > 0 &&
-                    seen_ % options_.holdout_every == 2 % options_.holdout_every;
-  if (!hold) {
+  if (rollout_of != 0 || !holds_out(entry.id)) {
     add_recent(std::move(entry), rng);
   } else {
     entry.place = Place::kHoldout;
@@ -39,6 +50,18 @@ void Window::add(StoredRecord stored, SmallRng& rng) {
     }
   }
   shrink(rng);
+}
+
+// By a hash, and an early one so that the gate has something to look at before the tenth request.
+bool Window::holds_out(uint64_t id) const {
+  if (options_.holdout_every == 0 || options_.holdout_max == 0) return false;
+  const bool early = holdout_.empty() && (seen_ > 1 || options_.holdout_every == 1);
+  return early || by_hash(id, options_.holdout_every);
+}
+
+bool Window::in_holdout(uint64_t id) const {
+  return std::any_of(holdout_.begin(), holdout_.end(),
+                     [id](const WindowEntry& e) { return e.id == id; });
 }
 
 void Window::add_recent(WindowEntry entry, SmallRng& rng) {
@@ -76,6 +99,7 @@ void Window::shrink(SmallRng& rng) {
 }
 
 std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
+  if (!has_work()) return {};
   std::vector<WindowEntry*> fresh, old;
   for (WindowEntry& e : recent_)
     if (e.passes < options_.passes_max) fresh.push_back(&e);
@@ -123,6 +147,11 @@ size_t Window::untrained() const {
 }
 
 bool Window::has_work() const {
+  double passes = 0;
+  for (const WindowEntry& e : recent_) passes += e.passes;
+  for (const WindowEntry& e : reservoir_) passes += e.passes;
+  const size_t kept = recent_.size() + reservoir_.size();
+  if (passes >= options_.passes_mean * static_cast<double>(kept)) return false;
   return std::any_of(recent_.begin(), recent_.end(),
                      [this](const WindowEntry& e) { return e.passes < options_.passes_max; });
 }

@@ -17,11 +17,12 @@ struct WindowOptions {
   size_t recent_max = 512;
   size_t reservoir_max = 256;
   size_t holdout_max = 24;
-  size_t holdout_every = 10;          // every n-th record is held out; 0: none
+  size_t holdout_every = 10;          // one request in n is held out, no rollout; 0: none
   uint64_t bytes_max = 512ull << 20;  // of all records together; recent ones leave first
-  int passes_max = 8;                 // a record is trained at most so often while recent ...
-  int reservoir_passes_max = 16;      // ... and at most so often altogether
-  float reservoir_share = 0.2f;       // of the records of a step
+  double passes_mean = 8;         // of all records kept but those held out: then no work is left
+  int passes_max = 64;            // a record is trained at most so often while recent ...
+  int reservoir_passes_max = 64;  // ... and at most so often altogether
+  float reservoir_share = 0.2f;   // of the records of a step
 };
 
 // splitmix64: its whole state is one number, so a checkpoint can hold it.
@@ -52,19 +53,21 @@ class Window {
   explicit Window(const WindowOptions& options) : options_(options) {}
 
   // Decides the record's place; may push out others. A record that leaves the holdout becomes a
-  // recent one.
+  // recent one. Rollouts of requests that are held out are left out: the gate would judge a draft
+  // by prompts that it has learnt.
   void add(StoredRecord stored, SmallRng& rng);
 
   // Entries of one step, about `columns` supervised columns (at least one record): the least
-  // trained first for half of the draws, any with passes left for the others. Empty: every recent
-  // record has had its passes. Counts the pass: call learn() on the result at once. The pointers
+  // trained first for half of the draws, any with passes left for the others: spread over all there
+  // is, eight passes help, and on the newest alone they harm (docs/results/learning.md). Empty: no
+  // work. Counts the pass: call learn() on the result at once. The pointers
   // live until the next add().
   std::vector<const WindowEntry*> draw(int columns, SmallRng& rng);
 
   bool holds(uint64_t id) const;  // a record of this id
   std::vector<const TraceRecord*> holdout() const;
   size_t untrained() const;  // recent records without a pass
-  bool has_work() const;
+  bool has_work() const;     // a recent record has passes left, and their mean is not reached
   size_t recent_count() const { return recent_.size(); }
   uint64_t passes_total() const { return passes_total_; }
   uint64_t records_seen() const { return seen_; }
@@ -79,6 +82,8 @@ class Window {
   void restore(Books books);
 
  private:
+  bool holds_out(uint64_t id) const;
+  bool in_holdout(uint64_t id) const;
   void add_recent(WindowEntry entry, SmallRng& rng);
   void retire_oldest(SmallRng& rng);
   void shrink(SmallRng& rng);

@@ -50,6 +50,22 @@ TEST(Record, RoundTrip) {
   EXPECT_EQ(encode(*got), bytes);
 }
 
+TEST(Record, ARolloutNamesItsRequestAndNothingElseChanges) {
+  TraceRecord r = sample_record(1);
+  EXPECT_EQ(decode(encode(r))->rollout_of, 0u);
+  const size_t of_a_request = encode(r).size();
+  r.rollout_of = uint64_t{5} << 32 | 3;
+  std::vector<std::byte> bytes = encode(r);
+  EXPECT_EQ(bytes.size(), of_a_request + 8);
+  ASSERT_TRUE(decode(bytes));
+  EXPECT_EQ(decode(bytes)->rollout_of, r.rollout_of);
+  EXPECT_EQ(decode(bytes)->tokens, r.tokens);
+  // The flag lies outside the checksum.
+  constexpr size_t kFlagsOffset = 6;
+  bytes[kFlagsOffset] = std::byte{0};
+  EXPECT_EQ(decode(bytes).status().code(), StatusCode::kCorrupt);
+}
+
 TEST(Record, SmallestRecord) {
   TraceRecord r = sample_record(1, {.prompt_tokens = 1, .served_tokens = 1});
   EXPECT_TRUE(r.steps.empty());

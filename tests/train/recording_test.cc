@@ -8,12 +8,19 @@
 namespace aurora {
 namespace {
 
-void write(const std::string& dir, const std::vector<std::pair<uint64_t, std::string>>& records) {
+struct Written {
+  uint64_t id;
+  std::string domain;
+  uint64_t rollout_of = 0;
+};
+
+void write(const std::string& dir, const std::vector<Written>& records) {
   auto buffer = open_lmdb_buffer({.dir = dir});
   ASSERT_TRUE(buffer.is_ok());
-  for (const auto& [id, domain] : records) {
-    TraceRecord record = toy_record({.id = id});
-    record.domain = domain;
+  for (const Written& written : records) {
+    TraceRecord record = toy_record({.id = written.id});
+    record.domain = written.domain;
+    record.rollout_of = written.rollout_of;
     ASSERT_TRUE((*buffer)->append(record).is_ok());
   }
 }
@@ -68,6 +75,19 @@ TEST_F(RecordingTest, DomainsOneBehindTheOther) {
   EXPECT_EQ(ids_of(*recording_->next(3, 10, 1 << 20)), (std::vector<uint64_t>{3}));
   const Status missing = recording_->sort_by_domain({"sql"}, 2);
   EXPECT_NE(missing.message().find("sql"), std::string::npos);
+}
+
+TEST(Recording, RolloutsStandBehindTheirRequest) {
+  TempDir dir;
+  write(dir.path() + "/a",
+        {{1, "code"}, {2, "math"}, {11, "code", 1}, {3, "code"}, {99, "code", 98}});
+  write(dir.path() + "/b", {{12, "code", 1}, {31, "code", 3}});
+  auto recording = Recording::open({dir.path() + "/a", dir.path() + "/b"});
+  ASSERT_TRUE(recording.is_ok());
+  EXPECT_EQ(ids_of(*(*recording)->next(0, 10, 1 << 20)),
+            (std::vector<uint64_t>{1, 11, 12, 2, 3, 31}));
+  ASSERT_TRUE((*recording)->sort_by_domain({"math", "code"}, 1).is_ok());
+  EXPECT_EQ(ids_of(*(*recording)->next(0, 10, 1 << 20)), (std::vector<uint64_t>{2, 1, 11, 12}));
 }
 
 }  // namespace

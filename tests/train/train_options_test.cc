@@ -53,6 +53,7 @@ TEST(TrainOptions, BadFlagsAreNamed) {
 TEST(TrainOptions, HelpNamesEveryFlagAndItsDefault) {
   const std::string help = train_help();
   EXPECT_NE(help.find("--train-reuse N"), std::string::npos);
+  EXPECT_NE(help.find("--train-window-mib N"), std::string::npos);
   EXPECT_NE(help.find("[replay]"), std::string::npos);
   EXPECT_NE(help.find("accept-len-greedy"), std::string::npos);
   EXPECT_NE(help.find("[forward-kl]"), std::string::npos);

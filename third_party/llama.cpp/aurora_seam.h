@@ -41,11 +41,13 @@ struct KeptRows {
 };
 
 // From the HTTP headers X-Aurora-Capture, X-Aurora-Speculate, X-Aurora-Tenant, X-Aurora-Domain,
-// X-Aurora-Expires-In.
+// X-Aurora-Expires-In, X-Aurora-Rollout-Of.
 struct RequestLabels {
   bool capture = true;
   bool speculate = true;
   int64_t expires_in_s = 0;  // 0: the server's default
+  uint64_t rollout_of =
+      0;  // the trace id of the request whose prompt is answered again; 0: a user's
   std::string tenant;
   std::string domain;
 };

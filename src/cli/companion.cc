@@ -1,4 +1,4 @@
-#include "cli/trainer_process.h"
+#include "cli/companion.h"
 
 #include <sys/wait.h>
 
@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "cli/child_process.h"
 
 namespace aurora {
 namespace {
@@ -20,24 +19,24 @@ constexpr std::chrono::milliseconds kPoll(100);
 
 }  // namespace
 
-TrainerProcess::TrainerProcess(std::string program, std::vector<std::string> args)
-    : program_(std::move(program)), args_(std::move(args)), thread_([this] { run(); }) {}
+Companion::Companion(std::string name, ChildProgram program)
+    : name_(std::move(name)), program_(std::move(program)), thread_([this] { run(); }) {}
 
-TrainerProcess::~TrainerProcess() {
+Companion::~Companion() {
   stopping_ = true;
   thread_.join();
 }
 
-void TrainerProcess::run() {
+void Companion::run() {
   int backoff_s = 1;
   while (!stopping_) {
-    // A server that dies takes its trainer with it.
-    const pid_t child = start_child({program_, args_});
+    // A server that dies takes it along.
+    const pid_t child = start_child(program_);
     if (child < 0) {
-      LOG_ERROR("cli", "the trainer could not be started; serving goes on without it");
+      LOG_ERROR("cli", "%s could not be started; serving goes on without", name_.c_str());
       return;
     }
-    LOG_INFO("cli", "trainer started, pid %d", static_cast<int>(child));
+    LOG_INFO("cli", "%s started, pid %d", name_.c_str(), static_cast<int>(child));
     const int64_t started_us = steady_us();
     int64_t term_sent_us = 0;
     int state = 0;
@@ -53,13 +52,12 @@ void TrainerProcess::run() {
     if (stopping_) return;
     if (WIFEXITED(state) && (WEXITSTATUS(state) == 2 || WEXITSTATUS(state) == 127)) {
       LOG_ERROR("cli",
-                "the trainer does not start (exit code %d, see its line above); serving goes on "
-                "without it",
-                WEXITSTATUS(state));
+                "%s does not start (exit code %d, see its line above); serving goes on without",
+                name_.c_str(), WEXITSTATUS(state));
       return;
     }
     if (steady_us() - started_us > kHealthySeconds * 1'000'000ll) backoff_s = 1;
-    LOG_WARN("cli", "the trainer ended (%s %d); again in %d s",
+    LOG_WARN("cli", "%s ended (%s %d); again in %d s", name_.c_str(),
              WIFSIGNALED(state) ? "signal" : "exit code",
              WIFSIGNALED(state) ? WTERMSIG(state) : WEXITSTATUS(state), backoff_s);
     for (int i = 0; i < backoff_s * 10 && !stopping_; ++i) std::this_thread::sleep_for(kPoll);
