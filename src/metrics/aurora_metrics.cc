@@ -11,8 +11,8 @@ constexpr std::array<const char*, kTraceDropCount> kDropNames = {
     "queue_full", "buffer_full", "buffer_io",     "buffer_away", "no_rows",
     "opt_out",    "capture_off", "not_sampled",   "lora",        "multimodal",
     "shift",      "aborted",     "not_completion"};
-constexpr std::array<const char*, kDraftSkipCount> kSkipNames = {"no_draft", "kv_short",
-                                                                 "rows_missing", "error"};
+constexpr std::array<const char*, kDraftSkipCount> kSkipNames = {
+    "no_draft", "kv_short", "rows_missing", "error", "not_paying"};
 // mismatch: a sound file for another target. corrupt: wrong bytes, weights that are not finite.
 constexpr std::array<const char*, 4> kRefusedNames = {"truncated", "corrupt", "mismatch", "io"};
 

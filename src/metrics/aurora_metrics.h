@@ -31,8 +31,8 @@ enum class TraceDrop {
 inline constexpr size_t kTraceDropCount = 13;
 
 // Why a slot proposed nothing in a step.
-enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError };
-inline constexpr size_t kDraftSkipCount = 4;
+enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError, kNotPaying };
+inline constexpr size_t kDraftSkipCount = 5;
 
 inline constexpr size_t kDraftPositions = 8;  // later positions count under the last
 

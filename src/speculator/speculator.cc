@@ -77,6 +77,7 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
       "speculator",
       "target step %.1f ms, verify step of %d rows %.1f ms: a draft pays above accept length %.2f",
       cost.single_ms, draft_max + 1, cost.verify_ms, pays_above);
+  if (options_.gate) pays_live_.set_threshold(pays_above);
   if (Status status = start_writer(); !status) {
     detach();
     return "aurora: " + status.message();
@@ -140,6 +141,7 @@ void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
     const bool capture =
         writer_ && start.completion && start.labels.capture && slot->rows_whole && slot->sampled;
     slot->trace.start(start, capture, options_.law_count);
+    slot->pays = !engine_ || !start.completion || !slot->speculates() || pays_live_.ask();
   });
 }
 
@@ -152,6 +154,7 @@ void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
     child->rows = rows;
     child->rows_whole = parent->rows_whole;
     child->sampled = parent->sampled;
+    child->pays = parent->pays;
     child->drafted_by = 0;
   });
 }
@@ -288,6 +291,7 @@ void Speculator::count_live(Slot& slot, int32_t tokens) {
 void Speculator::judge_live(Slot& slot, int64_t next_version) {
   const LiveAdvice advice =
       live_gate_.observe(slot.live_version, slot.live_tokens, slot.live_steps);
+  if (slot.live_version != 0) pays_live_.observe(slot.live_tokens, slot.live_steps);
   slot.live_version = next_version;
   slot.live_tokens = slot.live_steps = 0;
   if (advice == LiveAdvice::kRollBack && options_.gate) roll_back();
@@ -318,6 +322,7 @@ void Speculator::roll_back() {
   loader_->report(std::move(verdict));
   loader_->retire(std::move(engine_));
   engine_ = std::move(last_good_);
+  pays_live_.adopt();
   serve_.rollbacks.add();
   serve_.draft_version.set(static_cast<double>(engine_->version()));
 }
@@ -336,6 +341,7 @@ void Speculator::adopt_if_ready() {
   }
   engine_ = std::move(next);
   live_gate_.adopt(engine_->version());
+  pays_live_.adopt();
   serve_.draft_version.set(static_cast<double>(engine_->version()));
   LOG_INFO("speculator", "draft %lld serves", static_cast<long long>(engine_->version()));
 }
@@ -360,6 +366,10 @@ void Speculator::make_wishes(const std::vector<common_speculative_draft_params>&
     Slot& slot = slots_[i];
     slot.trace.set_draft({}, {});
     if (!params[i].drafting || !slot.trace.active() || !slot.speculates()) continue;
+    if (!slot.pays) {
+      serve_.drafting_skipped(DraftSkip::kNotPaying).add();
+      continue;
+    }
     if (slot.rows == nullptr || slot.rows->rows.empty() ||
         slot.rows->rows.size() != static_cast<size_t>(params[i].pos0)) {
       serve_.drafting_skipped(DraftSkip::kRowsMissing).add();

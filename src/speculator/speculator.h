@@ -16,6 +16,7 @@
 #include "speculator/draft_loader.h"
 #include "speculator/gate_live.h"
 #include "speculator/law.h"
+#include "speculator/pays_live.h"
 #include "speculator/slot_trace.h"
 #include "speculator/trace_writer.h"
 #include "speculator/verify_cost.h"
@@ -68,6 +69,7 @@ class Speculator : public Seam {
     KeptRows* rows = nullptr;
     bool rows_whole =
         true;  // false: cells moved or are not text; nothing is captured until the next request
+    bool pays = true;          // false: drafting did not pay when the request began
     bool sampled = true;       // false: --capture-rate left this request out
     int64_t drafted_by = 0;    // version of the draft in flight
     int64_t live_version = 0;  // tokens and steps of this request under this version
@@ -112,6 +114,7 @@ class Speculator : public Seam {
   std::vector<DraftEngine::Wish> wishes_;
 
   LiveGate live_gate_;
+  PaysLive pays_live_;
   std::unique_ptr<DraftEngine> engine_;     // in service
   std::unique_ptr<DraftEngine> last_good_;  // to go back to, from memory
   std::unique_ptr<DraftLoader> loader_;
