@@ -99,8 +99,7 @@ def verdict(report):
     text = f"Speculation ran at {ratio:.2f} of the speed without it. "
     if ratio < 1:
         text += ("A step that verifies four rows\ncosts this small target more than the accepted tokens save on this "
-                 "machine. The demo publishes all the\nsame (--gate off); by default a draft serves only where it "
-                 "pays.")
+                 "machine; what is lost is what it\ntakes to find out.")
     return text
 
 
