@@ -38,11 +38,6 @@ def first_token_ms(server, prompt, max_tokens):
     return 1000 * (first - start), (tokens - 1) / (time.monotonic() - first)
 
 
-def in_flight(server):
-    return any(line.startswith("llamacpp:requests_processing") and float(line.split()[-1]) > 0
-               for line in server.get("/metrics").splitlines())
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default=ROOT / "build")
@@ -64,7 +59,7 @@ def main():
             prompt = f"Tell me about {SUBJECTS[pair % len(SUBJECTS)]}, part {pair}."
             for name in names[turn:] + names[:turn]:
                 if name == "rollouts":
-                    servers[name].wait(lambda: in_flight(servers[name]), 60)
+                    servers[name].wait(lambda: servers[name].metric("requests_processing", "llamacpp") > 0, 60)
                 ms, rate = first_token_ms(servers[name], prompt, options.max_tokens)
                 first[name].append(ms)
                 speed[name].append(rate)

@@ -42,16 +42,6 @@ bool set_option(RolloutOptions& o, const std::string& flag, const std::string& v
   return false;
 }
 
-// The last value of either flag, or the environment's, or what llama-server takes by itself.
-std::string server_value(const std::vector<std::string>& args, const std::string& flag,
-                         const char* environment, const char* otherwise) {
-  const char* set = std::getenv(environment);
-  std::string value = set != nullptr ? set : otherwise;
-  for (size_t i = 0; i + 1 < args.size(); ++i)
-    if (args[i] == flag) value = args[i + 1];
-  return value;
-}
-
 }  // namespace
 
 Result<RolloutOptions> parse_rollout_options(const std::vector<std::string>& args) {
@@ -72,6 +62,15 @@ Result<RolloutOptions> parse_rollout_options(const std::vector<std::string>& arg
   if (options.state.empty() && options.buffer.empty())
     return Status::invalid("give the server's --state DIR or --buffer URL");
   return options;
+}
+
+std::string server_value(const std::vector<std::string>& args, const std::string& flag,
+                         const char* environment, const char* otherwise) {
+  const char* set = std::getenv(environment);
+  std::string value = set != nullptr ? set : otherwise;
+  for (size_t i = 0; i + 1 < args.size(); ++i)
+    if (args[i] == flag) value = args[i + 1];
+  return value;
 }
 
 Result<std::string> server_url(const std::vector<std::string>& args) {

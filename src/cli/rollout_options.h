@@ -29,6 +29,10 @@ Result<RolloutOptions> parse_rollout_options(const std::vector<std::string>& arg
 
 extern const char* const kRolloutUsage;
 
+// A flag of llama-server: the last one given, or its environment's, or `otherwise`.
+std::string server_value(const std::vector<std::string>& server_args, const std::string& flag,
+                         const char* environment, const char* otherwise);
+
 // Where a llama-server with these arguments listens. invalid: not where plain HTTP over TCP gets.
 Result<std::string> server_url(const std::vector<std::string>& server_args);
 

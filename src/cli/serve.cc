@@ -81,12 +81,10 @@ Status check_rollouts(const ServeOptions& options) {
         "--rollouts and --buffer: every server would answer all prompts again; run `aurora "
         "rollouts --buffer URL --url SERVER` for one of them instead");
   const auto& args = options.server_args;
-  for (const char* name : {"--cache-ram", "-cram"}) {
-    const auto flag = std::find(args.begin(), args.end(), name);
-    if (flag != args.end() && flag + 1 != args.end() && flag[1] == "0")
+  for (const char* flag : {"--cache-ram", "-cram"})
+    if (server_value(args, flag, "LLAMA_ARG_CACHE_RAM", "") == "0")
       return Status::invalid(
           "--rollouts keep conversations in the server's prompt cache; leave out --cache-ram 0");
-  }
   return server_url(args).status();
 }
 
@@ -147,11 +145,9 @@ ChildProgram rollouts_program(const ServeOptions& options) {
                   *server_url(options.server_args),
                   "--each",
                   std::to_string(options.rollouts)};
-  const auto& args = options.server_args;
-  const auto key = std::find(args.begin(), args.end(), "--api-key");
   // Not on its command line, which every user of the machine may read.
-  if (key != args.end() && key + 1 != args.end())
-    program.environment = {"AURORA_API_KEY=" + key[1].substr(0, key[1].find(','))};
+  const std::string keys = server_value(options.server_args, "--api-key", "LLAMA_API_KEY", "");
+  if (!keys.empty()) program.environment = {"AURORA_API_KEY=" + keys.substr(0, keys.find(','))};
   return program;
 }
 

@@ -16,8 +16,10 @@ uint64_t SmallRng::next() {
 
 namespace {
 
-bool by_hash(uint64_t id, size_t every) {
-  return every > 0 && hash_share(id) * static_cast<double>(every) < 1;
+template <typename Entries>
+bool has_id(const Entries& entries, uint64_t id) {
+  return std::any_of(entries.begin(), entries.end(),
+                     [id](const WindowEntry& e) { return e.id == id; });
 }
 
 }  // namespace
@@ -29,9 +31,7 @@ uint64_t record_bytes(const TraceRecord& r) {
 
 void Window::add(StoredRecord stored, SmallRng& rng) {
   const uint64_t rollout_of = stored.record.rollout_of;
-  if (rollout_of != 0 && options_.holdout_max > 0 &&
-      (in_holdout(rollout_of) || by_hash(rollout_of, options_.holdout_every)))
-    return;
+  if (rollout_of != 0 && (has_id(holdout_, rollout_of) || hash_holds_out(rollout_of))) return;
   ++seen_;
   WindowEntry entry;
   entry.sequence = stored.sequence;
@@ -52,16 +52,16 @@ void Window::add(StoredRecord stored, SmallRng& rng) {
   shrink(rng);
 }
 
+bool Window::hash_holds_out(uint64_t id) const {
+  return options_.holdout_max > 0 && options_.holdout_every > 0 &&
+         hash_share(id) * static_cast<double>(options_.holdout_every) < 1;
+}
+
 // By a hash, and an early one so that the gate has something to look at before the tenth request.
 bool Window::holds_out(uint64_t id) const {
   if (options_.holdout_every == 0 || options_.holdout_max == 0) return false;
   const bool early = holdout_.empty() && (seen_ > 1 || options_.holdout_every == 1);
-  return early || by_hash(id, options_.holdout_every);
-}
-
-bool Window::in_holdout(uint64_t id) const {
-  return std::any_of(holdout_.begin(), holdout_.end(),
-                     [id](const WindowEntry& e) { return e.id == id; });
+  return early || hash_holds_out(id);
 }
 
 void Window::add_recent(WindowEntry entry, SmallRng& rng) {
@@ -128,11 +128,7 @@ std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
 }
 
 bool Window::holds(uint64_t id) const {
-  const auto any = [id](const auto& entries) {
-    return std::any_of(entries.begin(), entries.end(),
-                       [id](const WindowEntry& e) { return e.id == id; });
-  };
-  return any(recent_) || any(reservoir_) || any(holdout_);
+  return has_id(recent_, id) || has_id(reservoir_, id) || has_id(holdout_, id);
 }
 
 std::vector<const TraceRecord*> Window::holdout() const {

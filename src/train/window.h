@@ -60,8 +60,8 @@ class Window {
   // Entries of one step, about `columns` supervised columns (at least one record): the least
   // trained first for half of the draws, any with passes left for the others: spread over all there
   // is, eight passes help, and on the newest alone they harm (docs/results/learning.md). Empty: no
-  // work. Counts the pass: call learn() on the result at once. The pointers
-  // live until the next add().
+  // work. Counts the pass: call learn() on the result at once. The pointers live until the next
+  // add().
   std::vector<const WindowEntry*> draw(int columns, SmallRng& rng);
 
   bool holds(uint64_t id) const;  // a record of this id
@@ -83,7 +83,7 @@ class Window {
 
  private:
   bool holds_out(uint64_t id) const;
-  bool in_holdout(uint64_t id) const;
+  bool hash_holds_out(uint64_t id) const;
   void add_recent(WindowEntry entry, SmallRng& rng);
   void retire_oldest(SmallRng& rng);
   void shrink(SmallRng& rng);

@@ -38,6 +38,8 @@ def free_port():
 class Server:
     """`aurora serve` (or another program with llama-server's flags) on a free port, with its log and state folder."""
 
+    headers = {}  # of every request
+
     def __init__(self, build, model, *flags, state=None, program=None, host="127.0.0.1", wrap=None):
         """host: where it listens. wrap: makes another command of the command."""
         self.host, self.wrap = host, wrap or (lambda argv: argv)
@@ -85,16 +87,17 @@ class Server:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=30) as answer:
+            request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", headers=self.headers)
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.read().decode()
         except (OSError, http.client.HTTPException):
             return ""
 
-    def metric(self, name):
+    def metric(self, name, prefix="aurora"):
         for line in self.get("/metrics").splitlines():
-            if line.startswith(f"aurora:{name} "):
+            if line.startswith(f"{prefix}:{name} "):
                 return float(line.split()[-1])
-        raise KeyError(f"no metric aurora:{name}")
+        raise KeyError(f"no metric {prefix}:{name}")
 
     def wait(self, condition, seconds):
         deadline = time.monotonic() + seconds
@@ -115,7 +118,7 @@ class Server:
         messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
         body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, **fields}
         request = urllib.request.Request(f"http://{self.host}:{self.port}/v1/chat/completions", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json", **(headers or {})})
+                                         {"Content-Type": "application/json", **self.headers, **(headers or {})})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.load(answer)
 

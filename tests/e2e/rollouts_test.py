@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import unittest
-import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from aurora_server import ROOT, Server, default_model
@@ -19,20 +18,10 @@ BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
 MODEL = default_model()
 QUESTIONS = [f"Name two uses of {thing}." for thing in ("salt", "wool", "iron", "paper", "glass", "tea")]
 KEY = "a-key-of-this-test"
-AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 
 class KeyedServer(Server):
-    def get(self, path):
-        try:
-            request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", headers=AUTHORIZED)
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.read().decode()
-        except OSError:
-            return ""
-
-    def ask(self, question, **options):
-        return self.chat(question, headers=AUTHORIZED, **options)
+    headers = {"Authorization": f"Bearer {KEY}"}
 
 
 def rolled(server):
@@ -44,13 +33,13 @@ class Rollouts(unittest.TestCase):
         flags = ["-t", "1", "-np", "3", "-c", "6144", "--api-key", KEY, "--rollouts", "2", "--train", "off"]
         with KeyedServer(BUILD, MODEL, *flags) as server:
             for question in QUESTIONS:
-                server.ask(question, max_tokens=12)
+                server.chat(question, max_tokens=12)
             generated, steps = server.metric("generated_tokens_total"), server.metric("target_steps_total")
             before = rolled(server)
             server.wait(lambda: rolled(server) > before + 20, 60)
 
             # A request ends those in flight; while it runs none is made.
-            server.ask("Name two uses of bread.", max_tokens=100, ignore_eos=True)
+            server.chat("Name two uses of bread.", max_tokens=100, ignore_eos=True)
             server.wait(lambda: "gave way to a request" in server.log(), 10)
 
             # A worker that is killed comes again and goes on.
