@@ -38,7 +38,12 @@ enum class ObjectiveKind {
   kOverlapBlend
 };
 
+// The rate of a draft of that width, by measurement: docs/results/learning.md.
+float default_rate(int hidden);
+
 struct LearnOptions {
+  static constexpr float kDefaultRate = -1;  // default_rate() of the draft's width
+
   int steps = 3;            // K: test-time training steps
   float step_decay = 0.8f;  // step k weighs step_decay^k
   ObjectiveKind objective = ObjectiveKind::kForwardKl;
@@ -54,9 +59,9 @@ struct LearnOptions {
   float discard_lambda = 0.0f;      // weight of the refused branches' KL; 0: they are not packed
   int discard_top_k = 0;            // most probable tokens of a branch row's law that count; 0: all
   int64_t branch_versions_max = 8;  // branches of drafts so far behind the newest still count
-  float lr_fc = 1e-3f;
-  float lr_layer = 1e-3f;  // attention, MLP, norms
-  float lr_head = 1e-3f;
+  float lr_fc = kDefaultRate;
+  float lr_layer = kDefaultRate;  // attention, MLP, norms
+  float lr_head = kDefaultRate;
   float beta1 = 0.9f;
   float beta2 = 0.95f;
   float weight_decay = 0.0f;  // of matrices, decoupled

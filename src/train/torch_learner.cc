@@ -54,12 +54,18 @@ void add_noise(Tensor& taps, double share) {
   taps = (by_tap + (at::rand_like(by_tap) - 0.5) * level).view({taps.size(0), -1});
 }
 
+LearnOptions with_rates(LearnOptions options, int hidden) {
+  for (float* rate : {&options.lr_fc, &options.lr_layer, &options.lr_head})
+    if (*rate == LearnOptions::kDefaultRate) *rate = default_rate(hidden);
+  return options;
+}
+
 class TorchLearner final : public Learner {
  public:
   TorchLearner(const DraftWeights& start, const TargetRows& rows, const LearnOptions& options,
                RankGroup* ranks)
       : rows_(rows),
-        options_(options),
+        options_(with_rates(options, start.shape.hidden)),
         ranks_(ranks),
         objective_(make_objective(options.objective, options.reach_weights)),
         discard_(make_discard_objective(options.discard_top_k)) {
@@ -468,6 +474,12 @@ Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const T
   return guarded("learner", [&]() -> Result<std::unique_ptr<Learner>> {
     return std::unique_ptr<Learner>(std::make_unique<TorchLearner>(start, rows, options, ranks));
   });
+}
+
+float default_rate(int hidden) {
+  constexpr double kRate = 1e-3;
+  constexpr double kWidth = 576;  // of the target at which it was measured
+  return static_cast<float>(kRate * std::min(1.0, std::sqrt(kWidth / std::max(1, hidden))));
 }
 
 bool cpu_has_fast_bf16() {

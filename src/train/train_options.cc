@@ -89,16 +89,19 @@ Flag bf16_flag() {
           [](const TrainOptions& o) { return o.bf16; }};
 }
 
-// One rate for all groups, or one group's.
-Flag rate_flag() {
-  return {"--train-lr", "X", "learning rate of all groups",
-          [](TrainOptions& o, const std::string& v) {
-            float rate = 0;
-            if (!parse_number(v, 0.0f, 1.0f, rate)) return false;
-            o.learn.lr_fc = o.learn.lr_layer = o.learn.lr_head = rate;
+// Of one group of weights, or of several.
+Flag rate_flag(const char* name, const char* what, std::vector<float LearnOptions::*> groups) {
+  return {name, "X|auto", what,
+          [groups](TrainOptions& o, const std::string& v) {
+            float rate = LearnOptions::kDefaultRate;
+            if (v != "auto" && !parse_number(v, 0.0f, 1.0f, rate)) return false;
+            for (const auto group : groups) o.learn.*group = rate;
             return true;
           },
-          [](const TrainOptions& o) { return show_number(o.learn.lr_layer); }};
+          [group = groups.back()](const TrainOptions& o) {
+            const float rate = o.learn.*group;
+            return rate == LearnOptions::kDefaultRate ? "auto" : show_number(rate);
+          }};
 }
 
 struct ObjectiveName {
@@ -205,9 +208,10 @@ std::vector<Flag> loop_flags() {
       number("--train-nice", "operating system priority", AURORA_AT(nice), 0, 19),
       number("--train-steps", "test-time training steps K", AURORA_AT(learn.steps), 1, 16),
       number("--train-vocab", "tokens of the draft vocabulary", AURORA_AT(vocab), 16, 1 << 24),
-      rate_flag(),
-      number("--train-lr-fc", "learning rate of fc", AURORA_AT(learn.lr_fc), 0.0f, 1.0f),
-      number("--train-lr-head", "learning rate of the head", AURORA_AT(learn.lr_head), 0.0f, 1.0f),
+      rate_flag("--train-lr", "learning rate of all weights; auto: by the target's width",
+                {&LearnOptions::lr_fc, &LearnOptions::lr_head, &LearnOptions::lr_layer}),
+      rate_flag("--train-lr-fc", "learning rate of fc", {&LearnOptions::lr_fc}),
+      rate_flag("--train-lr-head", "learning rate of the head", {&LearnOptions::lr_head}),
       number("--train-passes", "passes over all requests, on average",
              AURORA_AT(loop.window.passes_mean), 0.01, 1e6),
       number("--train-reuse", "passes over one recent request at most",

@@ -57,6 +57,24 @@ TEST(Learner, LearnsALanguageThatCanBeLearnt) {
             3.0);  // of 4 at most; the last tokens of a request cannot fill a draft
 }
 
+TEST(Learner, AWiderDraftLearnsAtALowerRate) {
+  EXPECT_FLOAT_EQ(default_rate(64), 1e-3f);
+  EXPECT_FLOAT_EQ(default_rate(576), 1e-3f);
+  EXPECT_LT(default_rate(1536), default_rate(576));
+  EXPECT_LT(default_rate(4096), default_rate(1536));
+  EXPECT_GT(default_rate(1 << 20), 0);
+  const Fixture f;
+  const auto learnt = [&f](float rate) {
+    LearnOptions options = Fixture::plain();
+    options.lr_fc = options.lr_head = options.lr_layer = rate;
+    auto learner = make_learner(toy_draft(toy_shape(), first_ids(kToyVocab), 1), f.rows, options);
+    EXPECT_TRUE((*learner)->learn(f.refs).is_ok());
+    return (*learner)->checksum();
+  };
+  EXPECT_EQ(learnt(LearnOptions::kDefaultRate), learnt(default_rate(toy_shape().hidden)));
+  EXPECT_NE(learnt(LearnOptions::kDefaultRate), learnt(5e-4f));
+}
+
 TEST(Learner, NothingToLearnFromChangesNothing) {
   Fixture f({1000, 1001});  // no law has mass in it
   const DraftWeights before = f.learner->snapshot();

@@ -20,6 +20,19 @@ TEST(TrainOptions, ValuesReachTheirPlace) {
   EXPECT_EQ(o->loop.vocab_size, 512);
 }
 
+TEST(TrainOptions, RatesAreTheLearnersUnlessGiven) {
+  constexpr float kDefault = LearnOptions::kDefaultRate;
+  EXPECT_EQ(parse_train_options({"-m", "t"})->learn.lr_layer, kDefault);
+  const LearnOptions one = parse_train_options({"-m", "t", "--train-lr-head", "0"})->learn;
+  EXPECT_EQ(one.lr_head, 0);
+  EXPECT_EQ(one.lr_fc, kDefault);
+  const auto all =
+      parse_train_options({"-m", "t", "--train-lr", "0.002", "--train-lr-head", "auto"});
+  EXPECT_EQ(all->learn.lr_head, kDefault);
+  EXPECT_FLOAT_EQ(all->learn.lr_fc, 0.002f);
+  EXPECT_NE(train_help().find("--train-lr X|auto"), std::string::npos);
+}
+
 TEST(TrainOptions, LossFlags) {
   const LearnOptions plain = parse_train_options({"-m", "t.gguf"})->learn;
   EXPECT_EQ(plain.objective, ObjectiveKind::kForwardKl);
@@ -41,7 +54,8 @@ TEST(TrainOptions, BadFlagsAreNamed) {
       {"-m", "t", "--nonsense"},        {"-m", "t", "--draft-depth", "0"},
       {"-m", "t", "--train-lr", "abc"}, {"-m", "t", "--draft-dtype", "q2"},
       {"-m", "t", "--train-vocab"},     {"-m", "t", "--gate", "maybe"},
-      {"-m", "t", "--objective", "kl"}, {"-m", "t", "--discard-lambda", "-1"}};
+      {"-m", "t", "--objective", "kl"}, {"-m", "t", "--discard-lambda", "-1"},
+      {"-m", "t", "--train-lr", "-1"}};
   for (const auto& args : bad) {
     auto o = parse_train_options(args);
     ASSERT_FALSE(o.is_ok());
