@@ -41,6 +41,7 @@ trained on. Record a stream with `aurora serve --state S --buffer-mib N` and `au
   --domains A,B,...     these domains one behind the other (the stream as recorded)
   --domain-requests N   of each of them at most
   --freeze-at-shift on  also score the draft of the moment at which the domain changed
+  --seen N              at every window also score the first N requests again, which it has learnt from (0)
   --offline-tokens N    train on the first N tokens alone, then score the rest without training
 )";
 

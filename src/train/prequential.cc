@@ -150,8 +150,20 @@ class Run {
         frozen = std::move(*scored);
       }
     }
+    const int windows = report_.windows();
     report_.add_group(records, *leads, frozen);
-    return Status::ok();
+    return score_seen(records, report_.windows() > windows);
+  }
+
+  Status score_seen(const std::vector<const TraceRecord*>& records, bool due) {
+    for (const TraceRecord* record : records)
+      if (first_.size() < options_.seen_requests) first_.push_back(*record);
+    if (!due || first_.empty()) return Status::ok();
+    std::vector<const TraceRecord*> seen;
+    for (const TraceRecord& record : first_) seen.push_back(&record);
+    const auto leads = parts_.learner->leads(seen, options_.depths.back());
+    if (leads) report_.add_seen(seen, *leads);
+    return leads.status();
   }
 
   Status train() {
@@ -180,6 +192,7 @@ class Run {
   PrequentialReport report_;
   TrainLoop loop_;
   std::unique_ptr<Scorer> frozen_;
+  std::vector<TraceRecord> first_;  // options.seen_requests of them
   std::string domain_;
   uint64_t cursor_ = 0;
   int64_t seen_ = 0, columns_ = 0;
@@ -227,6 +240,7 @@ bool set_option(PrequentialOptions& o, const std::string& flag, const std::strin
   if (flag == "--window") return read_number(value, 1, o.window_requests);
   if (flag == "--passes") return read_number(value, 0.0, o.passes);
   if (flag == "--offline-tokens") return read_number<int64_t>(value, 0, o.offline_tokens);
+  if (flag == "--seen") return read_number<size_t>(value, 0, o.seen_requests);
   if (flag == "--freeze-at-shift") {
     o.freeze_at_shift = value == "on";
     return value == "on" || value == "off";

@@ -26,6 +26,8 @@ struct PrequentialOptions {
   bool freeze_at_shift = false;  // where the domain changes, go on scoring the draft of that moment
   int64_t offline_tokens = 0;    // above 0: train on so many tokens first, then score the rest with
                                  // that draft and train no more
+  size_t seen_requests = 0;  // at every window score the first so many again, long trained on: how
+                             // far the draft is from what it could learn by heart
 };
 
 // Flags before `--`, the recipe behind it. invalid: one sentence.
@@ -34,7 +36,7 @@ Result<PrequentialOptions> parse_prequential_options(const std::vector<std::stri
 // Progress on stderr, figures in options.json:
 // {"done": true, "depths": [4],
 //  "windows": [{"requests": 50, "served_tokens": 4000, "domain": "sql", "accept_len": [1.2],
-//               "frozen_accept_len": [1.1]}, ...],
+//               "frozen_accept_len": [1.1], "seen_accept_len": [1.4]}, ...],
 //  "accept_len": [1.3], "trained_columns": n, "rows_per_s": x, "seconds": s}
 // served_tokens counts from the beginning of the stream.
 Status run_prequential(const PrequentialOptions& options);

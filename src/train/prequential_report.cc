@@ -42,20 +42,30 @@ void PrequentialReport::add_group(const std::vector<const TraceRecord*>& records
                                   const std::vector<Leads>& leads,
                                   const std::vector<Leads>& frozen) {
   for (size_t i = 0; i < records.size(); ++i) {
-    const int served = records[i]->served_tokens();
-    for (size_t d = 0; d < options_.depths.size(); ++d) {
-      const ReplayScore score = walk(cut(leads[i], options_.depths[d]), served);
-      add(window_.served[d], score);
-      add(all_.served[d], score);
-      if (!frozen.empty()) add(window_.frozen[d], walk(cut(frozen[i], options_.depths[d]), served));
-    }
-    tokens_ += served;
+    for (Scores* scores : {&window_, &all_}) add_walk(*records[i], leads[i], scores->served);
+    if (!frozen.empty()) add_walk(*records[i], frozen[i], window_.frozen);
+    tokens_ += records[i]->served_tokens();
     const std::string& domain = records[i]->domain;
     if (requests_ % options_.window_requests == 0) domain_ = domain;  // the first of its window
     else if (domain_ != domain) domain_ = "mixed";
     ++requests_;
     if (requests_ % options_.window_requests == 0) end_window();
   }
+}
+
+void PrequentialReport::add_walk(const TraceRecord& record, const Leads& leads,
+                                 ByDepth& sums) const {
+  for (size_t d = 0; d < sums.size(); ++d)
+    add(sums[d], walk(cut(leads, options_.depths[d]), record.served_tokens()));
+}
+
+void PrequentialReport::add_seen(const std::vector<const TraceRecord*>& records,
+                                 const std::vector<Leads>& leads) {
+  ByDepth sums(options_.depths.size());
+  for (size_t i = 0; i < records.size(); ++i) add_walk(*records[i], leads[i], sums);
+  if (windows_.empty()) return;
+  windows_.pop_back();  // its bracket
+  windows_ += ", \"seen_accept_len\": " + list(sums) + "}";
 }
 
 Status PrequentialReport::write(const TrainFigures& figures, double seconds, bool done) const {

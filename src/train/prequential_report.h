@@ -18,6 +18,8 @@ class PrequentialReport {
   // One entry of leads a record; of frozen, too, or none at all.
   void add_group(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads,
                  const std::vector<Leads>& frozen);
+  // Of the window that add_group has just ended: the same draft on requests it was trained on.
+  void add_seen(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads);
   void skip(int64_t tokens) { tokens_ += tokens; }  // served tokens that are not scored
 
   int64_t tokens() const { return tokens_; }
@@ -30,9 +32,11 @@ class PrequentialReport {
  private:
   void end_window();
 
+  using ByDepth = std::vector<ReplayScore>;
   struct Scores {
-    std::vector<ReplayScore> served, frozen;  // one a depth
+    ByDepth served, frozen;
   };
+  void add_walk(const TraceRecord& record, const Leads& leads, ByDepth& sums) const;
 
   const PrequentialOptions& options_;
   const Scores none_;

@@ -45,7 +45,8 @@ class Learn(unittest.TestCase):
 
     def test_two_recipes_on_one_stream(self):
         text = "# two\nbase: --train-vocab 2048\nk1: --train-vocab 2048 --train-steps 1\n"
-        ended = self.run_variants(text)
+        seen = ("--seen", "8")
+        ended = self.run_variants(text, *seen)
         self.assertEqual(ended.returncode, 0, ended.stderr)
         figures = json.loads((self.path / "out/learn.json").read_text())
         for name in ("base", "k1"):
@@ -55,13 +56,15 @@ class Learn(unittest.TestCase):
             self.assertGreaterEqual(windows[-1]["served_tokens"], self.served)
             self.assertLess(windows[-1]["served_tokens"], self.served + 17)
             self.assertLess(windows[0]["accept_len"][0], 1.2, "nothing was trained on before the first group")
+            self.assertEqual(windows[0]["seen_accept_len"], windows[0]["accept_len"], "the first window itself")
+            self.assertGreater(windows[1]["seen_accept_len"][0], windows[0]["accept_len"][0], "learnt since")
             self.assertGreater(figures[name]["trained_columns"], 1.5 * self.served)
             self.assertIn(name, ended.stdout)
         self.assertIn("<svg", (self.path / "out/learn.html").read_text())
-        again = self.run_variants(text)
+        again = self.run_variants(text, *seen)
         self.assertEqual(again.returncode, 0, again.stderr)
         self.assertEqual(again.stderr.count("done before"), 2)
-        changed = self.run_variants(text.replace("--train-steps 1", "--train-steps 2"))
+        changed = self.run_variants(text.replace("--train-steps 1", "--train-steps 2"), *seen)
         self.assertEqual(changed.stderr.count("done before"), 1)
 
     def test_a_domain_that_is_not_there(self):
