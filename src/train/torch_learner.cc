@@ -479,7 +479,7 @@ Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const T
 float default_rate(int hidden) {
   constexpr double kRate = 1e-3;
   constexpr double kWidth = 576;  // of the target at which it was measured
-  return static_cast<float>(kRate * std::min(1.0, std::sqrt(kWidth / std::max(1, hidden))));
+  return static_cast<float>(kRate * std::min(1.0, kWidth / std::max(1, hidden)));
 }
 
 bool cpu_has_fast_bf16() {
