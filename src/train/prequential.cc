@@ -150,19 +150,19 @@ class Run {
         frozen = std::move(*scored);
       }
     }
-    const int windows = report_.windows();
+    if (Status s = score_seen(records); !s) return s;
     report_.add_group(records, *leads, frozen);
-    return score_seen(records, report_.windows() > windows);
+    return Status::ok();
   }
 
-  Status score_seen(const std::vector<const TraceRecord*>& records, bool due) {
+  Status score_seen(const std::vector<const TraceRecord*>& records) {
     for (const TraceRecord* record : records)
       if (first_.size() < options_.seen_requests) first_.push_back(*record);
-    if (!due || first_.empty()) return Status::ok();
+    if (first_.empty() || !report_.ends_window(records.size())) return Status::ok();
     std::vector<const TraceRecord*> seen;
     for (const TraceRecord& record : first_) seen.push_back(&record);
     const auto leads = parts_.learner->leads(seen, options_.depths.back());
-    if (leads) report_.add_seen(seen, *leads);
+    if (leads) report_.set_seen(seen, *leads);
     return leads.status();
   }
 

@@ -8,9 +8,11 @@
 namespace aurora {
 namespace {
 
-void add(ReplayScore& sum, const ReplayScore& more) {
-  sum.tokens += more.tokens;
-  sum.steps += more.steps;
+void add(std::vector<ReplayScore>& sums, const std::vector<ReplayScore>& more) {
+  for (size_t i = 0; i < sums.size(); ++i) {
+    sums[i].tokens += more[i].tokens;
+    sums[i].steps += more[i].steps;
+  }
 }
 
 Leads cut(const Leads& leads, int depth) {
@@ -42,8 +44,10 @@ void PrequentialReport::add_group(const std::vector<const TraceRecord*>& records
                                   const std::vector<Leads>& leads,
                                   const std::vector<Leads>& frozen) {
   for (size_t i = 0; i < records.size(); ++i) {
-    for (Scores* scores : {&window_, &all_}) add_walk(*records[i], leads[i], scores->served);
-    if (!frozen.empty()) add_walk(*records[i], frozen[i], window_.frozen);
+    const ByDepth served = walks(*records[i], leads[i]);
+    add(window_.served, served);
+    add(all_.served, served);
+    if (!frozen.empty()) add(window_.frozen, walks(*records[i], frozen[i]));
     tokens_ += records[i]->served_tokens();
     const std::string& domain = records[i]->domain;
     if (requests_ % options_.window_requests == 0) domain_ = domain;  // the first of its window
@@ -53,19 +57,22 @@ void PrequentialReport::add_group(const std::vector<const TraceRecord*>& records
   }
 }
 
-void PrequentialReport::add_walk(const TraceRecord& record, const Leads& leads,
-                                 ByDepth& sums) const {
-  for (size_t d = 0; d < sums.size(); ++d)
-    add(sums[d], walk(cut(leads, options_.depths[d]), record.served_tokens()));
+PrequentialReport::ByDepth PrequentialReport::walks(const TraceRecord& record,
+                                                    const Leads& leads) const {
+  ByDepth scores;
+  for (const int depth : options_.depths)
+    scores.push_back(walk(cut(leads, depth), record.served_tokens()));
+  return scores;
 }
 
-void PrequentialReport::add_seen(const std::vector<const TraceRecord*>& records,
+bool PrequentialReport::ends_window(size_t requests) const {
+  return (requests_ + static_cast<int>(requests)) / options_.window_requests > windows();
+}
+
+void PrequentialReport::set_seen(const std::vector<const TraceRecord*>& records,
                                  const std::vector<Leads>& leads) {
-  ByDepth sums(options_.depths.size());
-  for (size_t i = 0; i < records.size(); ++i) add_walk(*records[i], leads[i], sums);
-  if (windows_.empty()) return;
-  windows_.pop_back();  // its bracket
-  windows_ += ", \"seen_accept_len\": " + list(sums) + "}";
+  seen_ = none_.served;
+  for (size_t i = 0; i < records.size(); ++i) add(seen_, walks(*records[i], leads[i]));
 }
 
 Status PrequentialReport::write(const TrainFigures& figures, double seconds, bool done) const {
@@ -90,6 +97,7 @@ void PrequentialReport::end_window() {
               ", \"served_tokens\": " + std::to_string(tokens_) + ", \"domain\": \"" + domain_ +
               "\", \"accept_len\": " + list(window_.served);
   if (window_.frozen[0].steps > 0) windows_ += ", \"frozen_accept_len\": " + list(window_.frozen);
+  if (!seen_.empty()) windows_ += ", \"seen_accept_len\": " + list(seen_);
   windows_ += "}";
   window_ = none_;
 }

@@ -18,8 +18,10 @@ class PrequentialReport {
   // One entry of leads a record; of frozen, too, or none at all.
   void add_group(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads,
                  const std::vector<Leads>& frozen);
-  // Of the window that add_group has just ended: the same draft on requests it was trained on.
-  void add_seen(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads);
+  // Whether add_group ends a window with so many requests. If so, set_seen() before it gives what
+  // the same draft does on requests it was trained on.
+  bool ends_window(size_t requests) const;
+  void set_seen(const std::vector<const TraceRecord*>& records, const std::vector<Leads>& leads);
   void skip(int64_t tokens) { tokens_ += tokens; }  // served tokens that are not scored
 
   int64_t tokens() const { return tokens_; }
@@ -36,11 +38,12 @@ class PrequentialReport {
   struct Scores {
     ByDepth served, frozen;
   };
-  void add_walk(const TraceRecord& record, const Leads& leads, ByDepth& sums) const;
+  ByDepth walks(const TraceRecord& record, const Leads& leads) const;
 
   const PrequentialOptions& options_;
   const Scores none_;
   Scores window_, all_;
+  ByDepth seen_;  // empty: not asked for
   std::string windows_, domain_;
   int64_t tokens_ = 0;
   int requests_ = 0;
