@@ -1,8 +1,10 @@
 #include "train/draft_start.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <random>
+#include <utility>
 
 namespace aurora {
 namespace {
@@ -42,6 +44,23 @@ void attend_to_own_token(DraftWeights& draft, const OwnTokenStart& options, uint
   std::normal_distribution<float> value(0, static_cast<float>(copied * options.value_scale));
   for (size_t row = 0; row < draft.wv.size() / (2 * d); ++row)
     for (size_t column = 0; column < d; ++column) draft.wv[row * 2 * d + column] = value(rng);
+}
+
+void widen_mlp(DraftWeights& draft, int width, uint64_t seed) {
+  Rng rng(seed);
+  const auto hidden = static_cast<size_t>(draft.shape.hidden);
+  const auto before = static_cast<size_t>(draft.shape.ff), after = static_cast<size_t>(width);
+  for (auto* matrix : {&draft.gate, &draft.up}) {
+    std::normal_distribution<float> normal(0, static_cast<float>(std::sqrt(mean_square(*matrix))));
+    matrix->reserve(after * hidden);
+    while (matrix->size() < after * hidden) matrix->push_back(normal(rng));
+  }
+  std::vector<float> down(hidden * after, 0.0f);
+  for (size_t row = 0; row < hidden; ++row)
+    std::copy_n(draft.down.begin() + static_cast<ptrdiff_t>(row * before), before,
+                down.begin() + static_cast<ptrdiff_t>(row * after));
+  draft.down = std::move(down);
+  draft.shape.ff = width;
 }
 
 void randomise(DraftWeights& draft, uint64_t seed) {

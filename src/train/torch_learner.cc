@@ -54,6 +54,12 @@ void add_noise(Tensor& taps, double share) {
   taps = (by_tap + (at::rand_like(by_tap) - 0.5) * level).view({taps.size(0), -1});
 }
 
+Status another_shape() {
+  return Status::invalid(
+      "checkpoint of another draft shape; give the --train-mlp it was made with, or another "
+      "--state directory");
+}
+
 LearnOptions with_rates(LearnOptions options, int hidden) {
   for (float* rate : {&options.lr_fc, &options.lr_layer, &options.lr_head})
     if (*rate == LearnOptions::kDefaultRate) *rate = default_rate(hidden);
@@ -449,12 +455,12 @@ Status TorchLearner::load(std::span<const std::byte> bytes) {
     const auto count = static_cast<size_t>(c10::multiply_integers(shape));
     for (auto& set : loaded) {
       const std::vector<float> values = in.get_vector<float>(count);
-      if (!in.ok()) return Status::invalid("checkpoint of another draft shape");
+      if (!in.ok()) return another_shape();
       set[i] = at::empty(shape, at::kFloat);
       std::copy(values.begin(), values.end(), set[i].data_ptr<float>());
     }
   }
-  if (in.remaining() != 0) return Status::invalid("checkpoint of another draft shape");
+  if (in.remaining() != 0) return another_shape();
   draft_.p = loaded[0];
   m_ = loaded[1];
   v_ = loaded[2];

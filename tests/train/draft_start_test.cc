@@ -50,6 +50,24 @@ TEST(DraftStart, AnEntryOfTheSameTokenScoresHigher) {
     for (size_t i = 256; i < 512; ++i) EXPECT_EQ(w.wv[row * 512 + i], before.wv[row * 512 + i]);
 }
 
+TEST(DraftStart, AWiderMlpSaysTheSame) {
+  const DraftWeights before = toy_draft(toy_shape(), first_ids(4), 1);
+  DraftWeights wide = before;
+  widen_mlp(wide, 32, 1);
+  const auto hidden = static_cast<size_t>(before.shape.hidden);
+  const auto ff = static_cast<size_t>(before.shape.ff);
+  EXPECT_EQ(wide.shape.ff, 32);
+  for (const auto field : {&DraftWeights::gate, &DraftWeights::up}) {
+    ASSERT_EQ((wide.*field).size(), 32 * hidden);
+    EXPECT_TRUE(std::equal((before.*field).begin(), (before.*field).end(), (wide.*field).begin()));
+    EXPECT_NE((wide.*field).back(), 0.0f);
+  }
+  ASSERT_EQ(wide.down.size(), hidden * 32);
+  for (size_t row = 0; row < hidden; ++row)
+    for (size_t unit = 0; unit < 32; ++unit)
+      EXPECT_EQ(wide.down[row * 32 + unit], unit < ff ? before.down[row * ff + unit] : 0.0f);
+}
+
 TEST(DraftStart, TheSeedFixesTheNumbers) {
   DraftWeights a = toy_draft(toy_shape(), first_ids(4), 1), b = a, c = a;
   attend_to_own_token(a, {}, 1);

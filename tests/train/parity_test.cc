@@ -10,6 +10,7 @@
 #include <random>
 
 #include "train/draft_file.h"
+#include "train/draft_start.h"
 #include "train/eagle3_forward.h"
 #include "train/llama_draft.h"
 #include "train/target_weights.h"
@@ -36,10 +37,11 @@ class RowsOfTarget final : public TargetRows {
 };
 
 // The start from the target, every matrix shaken: a start has zeros where mistakes could hide.
-DraftWeights shaken_draft(const TargetWeights& target, int vocab) {
+DraftWeights shaken_draft(const TargetWeights& target, int vocab, int mlp) {
   std::vector<int64_t> d2t;
   for (int64_t i = 0; i < vocab; ++i) d2t.push_back(i * target.shape().target_vocab / vocab);
   DraftWeights draft = std::move(*target.initial_draft(d2t));
+  if (mlp > 0) widen_mlp(draft, mlp, 1);
   std::mt19937 rng(11);
   for (std::vector<float>* w : draft_arrays(draft)) {
     double squares = 0;
@@ -147,10 +149,11 @@ void compare_branch(LlamaDraft& llama, const TraceRecord& r, int t, const Packed
 }
 
 // Largest difference over the largest logit, all columns and steps.
-double compare(const std::string& target_path, int vocab, const std::vector<int32_t>& tokens) {
+double compare(const std::string& target_path, int vocab, const std::vector<int32_t>& tokens,
+               int mlp = 0) {
   auto target = TargetWeights::open(target_path);
   EXPECT_TRUE(target.is_ok());
-  const DraftWeights draft = shaken_draft(**target, vocab);
+  const DraftWeights draft = shaken_draft(**target, vocab, mlp);
   const TempFile file("parity-" + std::to_string((*target)->shape().hidden) + ".gguf");
   EXPECT_TRUE(write_draft_file(file.path(), draft, target_path, DraftDtype::kF32).is_ok());
   auto llama =
@@ -194,7 +197,9 @@ TEST(Parity, TinyTargetsOfBothRopeKinds) {
     tiny.architecture = architecture;
     const TempFile file(std::string("tiny-") + architecture + ".gguf");
     write_tiny_target(file.path(), tiny);
-    EXPECT_LT(compare(file.path(), 100, random_tokens(60, kTinyVocab)), 2e-4) << architecture;
+    const auto tokens = random_tokens(60, kTinyVocab);
+    EXPECT_LT(compare(file.path(), 100, tokens), 2e-4) << architecture;
+    EXPECT_LT(compare(file.path(), 100, tokens, 2 * tiny.ff), 2e-4) << architecture;
   }
 }
 
