@@ -23,6 +23,7 @@ the draft learns from more text than was asked for. The server ends them when a 
   --temperature X       (1: the target's own law)
   --max-tokens N        length of one at most (256)
   --idle-s X            seconds after the server was busy before they try again (2)
+  --once                leave when every prompt recorded so far has its rollouts
 )";
 
 namespace {
@@ -48,14 +49,20 @@ Result<RolloutOptions> parse_rollout_options(const std::vector<std::string>& arg
   RolloutOptions options;
   for (const char* name : {"LLAMA_API_KEY", "AURORA_API_KEY"})
     if (const char* key = std::getenv(name)) options.api_key = key;
-  for (size_t i = 0; i < args.size(); i += 2) {
+  for (size_t i = 0; i < args.size(); ++i) {
     if (args[i] == "--help" || args[i] == "-h") {
       options.help = true;
       return options;
     }
+    if (args[i] == "--once") {
+      options.once = true;
+      continue;
+    }
     if (i + 1 == args.size()) return Status::invalid(args[i] + " needs a value");
-    if (!set_option(options, args[i], args[i + 1]))
-      return Status::invalid("impossible flag or value: " + args[i] + " " + args[i + 1] +
+    const std::string& flag = args[i];
+    const std::string& value = args[++i];
+    if (!set_option(options, flag, value))
+      return Status::invalid("impossible flag or value: " + flag + " " + value +
                              "; aurora rollouts --help lists them");
   }
   if (options.model.empty()) return Status::invalid("give the target by -m FILE.gguf");

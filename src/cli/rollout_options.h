@@ -21,6 +21,7 @@ struct RolloutOptions {
   double temperature = 1;
   int tokens_max = 256;
   double idle_s = 2;  // so long after the server was busy they try again
+  bool once = false;  // leave when every prompt has its rollouts
   bool help = false;
 };
 

@@ -21,17 +21,24 @@ void RolloutQueue::add(const TraceRecord& request, int64_t expires_ms) {
   if (prompts_.size() > prompts_max_) prompts_.pop_front();
 }
 
-std::optional<RolloutPrompt> RolloutQueue::next(int64_t now_ms) {
+RolloutPrompt* RolloutQueue::fewest(int64_t now_ms) {
   std::erase_if(prompts_, [now_ms](const RolloutPrompt& p) {
     return p.expires_ms != 0 && p.expires_ms <= now_ms;
   });
-  const auto fewest = std::min_element(
+  const auto found = std::min_element(
       prompts_.rbegin(), prompts_.rend(),
       [](const RolloutPrompt& a, const RolloutPrompt& b) { return a.made < b.made; });
-  if (fewest == prompts_.rend() || fewest->made >= each_) return {};
-  ++fewest->made;
-  return *fewest;
+  return found == prompts_.rend() || found->made >= each_ ? nullptr : &*found;
 }
+
+std::optional<RolloutPrompt> RolloutQueue::next(int64_t now_ms) {
+  RolloutPrompt* prompt = fewest(now_ms);
+  if (!prompt) return {};
+  ++prompt->made;
+  return *prompt;
+}
+
+bool RolloutQueue::done(int64_t now_ms) { return fewest(now_ms) == nullptr; }
 
 void RolloutQueue::count(uint64_t of, int more) {
   if (RolloutPrompt* prompt = find(of)) prompt->made += more;

@@ -31,12 +31,14 @@ class RolloutQueue {
 
   // Counted as made. Nothing: every prompt has its rollouts or has expired by then.
   std::optional<RolloutPrompt> next(int64_t now_ms);
+  bool done(int64_t now_ms);  // next() would have nothing
 
   // One more was made elsewhere (by an earlier process), or one fewer (it did not begin).
   void count(uint64_t of, int more);
 
  private:
   RolloutPrompt* find(uint64_t id);
+  RolloutPrompt* fewest(int64_t now_ms);
 
   int each_;
   size_t prompts_max_;

@@ -63,6 +63,7 @@ class Rollouts {
       collect();
       if (in_flight_max_ == 0) status = find_server();
       if (status && polls % kPollsBetweenReads == 0) status = read_new_traces();
+      if (options_.once && traces_ && in_flight_.empty() && queue_.done(too_soon_ms())) break;
       if (in_flight_max_ > 0 && steady_us() >= not_before_us_) begin_one();
       std::this_thread::sleep_for(kPoll);
     }
@@ -155,11 +156,13 @@ class Rollouts {
     queue_.add(record, expires_ms);
   }
 
+  // What expires by then is not answered again.
+  static int64_t too_soon_ms() { return unix_ms() + kExpiryMarginS * 1000; }
+
   // One a poll: where the server is busy, one is refused and not all of them.
   void begin_one() {
     if (in_flight_.size() >= in_flight_max_) return;
-    const int64_t now_ms = unix_ms();
-    auto prompt = queue_.next(now_ms + kExpiryMarginS * 1000);
+    auto prompt = queue_.next(too_soon_ms());
     if (!prompt) return;
     RolloutRequest request;
     request.prompt = std::move(prompt->tokens);
@@ -167,7 +170,7 @@ class Rollouts {
     request.tenant = std::move(prompt->tenant);
     request.domain = std::move(prompt->domain);
     if (prompt->expires_ms != 0)
-      request.expires_in_s = (prompt->expires_ms - now_ms) / 1000 - kExpiryMarginS + 1;
+      request.expires_in_s = (prompt->expires_ms - too_soon_ms()) / 1000 + 1;
     request.tokens_max = options_.tokens_max;
     request.temperature = options_.temperature;
     request.seed = static_cast<uint32_t>(random_());

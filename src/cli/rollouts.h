@@ -7,8 +7,8 @@
 
 namespace aurora {
 
-// argv[0] is the subcommand's name. Exit code: 0 after SIGTERM or SIGINT, 1 it cannot go on, 2
-// wrong arguments.
+// argv[0] is the subcommand's name. Exit code: 0 after SIGTERM, SIGINT or where --once is done, 1
+// it cannot go on, 2 wrong arguments.
 int rollouts_main(int argc, char** argv);
 
 }  // namespace aurora

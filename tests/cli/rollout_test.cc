@@ -46,7 +46,9 @@ TEST(RolloutQueue, ForgetsOldAndExpiredPrompts) {
   RolloutQueue queue(1, 2);
   for (const uint64_t id : {1, 2}) queue.add(request(id), 0);
   queue.add(request(3), 1000);
+  EXPECT_FALSE(queue.done(1000));
   EXPECT_EQ(all_of(queue, 1000), (std::vector<uint64_t>{2}));
+  EXPECT_TRUE(queue.done(1000));
 }
 
 TEST(RolloutQueue, CountsWhatWasMadeElsewhereAndWhatDidNotBegin) {
@@ -68,6 +70,9 @@ TEST(RolloutOptions, BadFlagsGetASentence) {
   const auto options = parse_rollout_options({"-m", "m.gguf", "--state", "s", "--each", "3"});
   ASSERT_TRUE(options.is_ok());
   EXPECT_EQ(options->each, 3);
+  EXPECT_FALSE(options->once);
+  const auto once = parse_rollout_options({"--once", "-m", "m.gguf", "--state", "s", "--once"});
+  EXPECT_TRUE(once.is_ok() && once->once);
 }
 
 TEST(RolloutOptions, FindsTheServerByItsOwnArguments) {

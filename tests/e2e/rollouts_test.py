@@ -84,6 +84,17 @@ class Rollouts(unittest.TestCase):
             self.assertEqual(server.metric("spec_decode_num_drafts_total"), drafts)  # nothing was drafted for them
             self.assertEqual(server.metric("rollbacks_total"), 0)
 
+    def test_once_leaves_when_every_prompt_has_its_own(self):
+        with Server(BUILD, MODEL, "-t", "1", "-np", "2", "-c", "4096", "--train", "off") as server:
+            for question in QUESTIONS[:3]:
+                server.chat(question, max_tokens=4)
+            server.wait(lambda: server.metric("traces_written_total") == 3, 30)
+            command = [str(BUILD / "aurora"), "rollouts", "-m", MODEL, "--state", str(server.state), "--url",
+                       f"http://127.0.0.1:{server.port}", "--each", "2", "--max-tokens", "8", "--once"]
+            for _ in range(2):  # the second one finds them all made
+                subprocess.run(command, check=True, timeout=120)
+                server.wait(lambda: server.metric("traces_written_total") == 9, 30)
+
     def test_bad_flags_get_a_sentence(self):
         for sentence, *flags in (("needs --capture on", "--capture", "off"), ("plain HTTP", "--ssl-key-file", "k"),
                                  ("run `aurora rollouts", "--buffer", "nats://127.0.0.1:1"),
