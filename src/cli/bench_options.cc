@@ -2,25 +2,19 @@
 
 #include <thread>
 
-#include "base/parse_number.h"
+#include "cli/number_flag.h"
 
 namespace aurora {
 namespace {
-
-Status set_number(const std::string& flag, const std::string& text, int least, int most, int& out) {
-  if (parse_number(text, least, most, out)) return Status::ok();
-  return Status::invalid(flag + " is '" + text + "'; give a number from " + std::to_string(least) +
-                         " to " + std::to_string(most));
-}
 
 Status set_option(const std::string& flag, const std::string& value, BenchOptions& options) {
   if (flag == "-m" || flag == "--model") options.model = value;
   else if (flag == "--json") options.json = value;
   else if (flag == "--text") options.text = value;
   else if (flag == "-t" || flag == "--threads")
-    return set_number(flag, value, 1, 512, options.threads);
-  else if (flag == "--context") return set_number(flag, value, 1, 1 << 20, options.context);
-  else if (flag == "--rounds") return set_number(flag, value, 1, 10000, options.rounds);
+    return need_number(flag, value, 1, 512, options.threads);
+  else if (flag == "--context") return need_number(flag, value, 1, 1 << 20, options.context);
+  else if (flag == "--rounds") return need_number(flag, value, 1, 10000, options.rounds);
   else return Status::invalid("there is no flag '" + flag + "'; `aurora bench --help` lists them");
   return Status::ok();
 }

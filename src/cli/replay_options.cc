@@ -1,9 +1,9 @@
 #include "cli/replay_options.h"
 
-#include <charconv>
 #include <cstdint>
-#include <string_view>
 #include <utility>
+
+#include "cli/number_flag.h"
 
 namespace aurora {
 
@@ -31,17 +31,6 @@ namespace {
 
 constexpr size_t kConcurrencyMax = 256;
 
-template <typename T>
-Status read_number(const std::string& name, std::string_view text, T least, T most, T* out) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
-    return Status::invalid(name + " does not take \"" + std::string(text) + "\"");
-  }
-  *out = value;
-  return Status::ok();
-}
-
 Status set_option(const std::string& name, const std::string& value, ReplayOptions* options) {
   constexpr size_t kCountMax = 1'000'000'000;
   constexpr int kTokensMax = 1'000'000;
@@ -55,19 +44,19 @@ Status set_option(const std::string& name, const std::string& value, ReplayOptio
   else if (name == "--order" && value == "sequential") options->traffic.mixed = false;
   else if (name == "--order") return Status::invalid("--order is mixed or sequential");
   else if (name == "--concurrency") {
-    return read_number<size_t>(name, value, 1, kConcurrencyMax, &options->concurrency);
+    return need_number(name, value, 1, kConcurrencyMax, options->concurrency);
   } else if (name == "--skip") {
-    return read_number<size_t>(name, value, 0, kCountMax, &options->traffic.skip);
+    return need_number(name, value, 0, kCountMax, options->traffic.skip);
   } else if (name == "--count") {
-    return read_number<size_t>(name, value, 0, kCountMax, &options->traffic.count);
+    return need_number(name, value, 0, kCountMax, options->traffic.count);
   } else if (name == "--seed") {
-    return read_number<uint64_t>(name, value, 0, UINT32_MAX, &options->traffic.seed);
+    return need_number(name, value, 0, UINT32_MAX, options->traffic.seed);
   } else if (name == "--baseline-every") {
-    return read_number<size_t>(name, value, 0, kCountMax, &options->baseline_every);
+    return need_number(name, value, 0, kCountMax, options->baseline_every);
   } else if (name == "--max-tokens") {
-    return read_number<int>(name, value, 1, kTokensMax, &options->tokens_max);
+    return need_number(name, value, 1, kTokensMax, options->tokens_max);
   } else if (name == "--temperature") {
-    return read_number<double>(name, value, 0, kTemperatureMax, &options->temperature);
+    return need_number(name, value, 0, kTemperatureMax, options->temperature);
   } else {
     return Status::invalid("unknown option " + name);
   }

@@ -6,6 +6,8 @@
 #include <functional>
 #include <string_view>
 
+#include "cli/number_flag.h"
+
 namespace aurora {
 namespace {
 
@@ -21,19 +23,6 @@ Status need_switch(const char* flag, const std::string& text, const char* yes, b
     return Status::invalid(std::string(flag) + " is '" + text + "'; give " + yes + " or off");
   }
   out = text == yes;
-  return Status::ok();
-}
-
-template <typename T>
-Status need_number(const char* flag, const std::string& text, double low, double high, T& out) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || value < low || value > high) {
-    return Status::invalid(std::string(flag) + " is '" + text + "'; give a number from " +
-                           std::to_string(static_cast<int64_t>(low)) + " to " +
-                           std::to_string(static_cast<int64_t>(high)));
-  }
-  out = static_cast<T>(value);
   return Status::ok();
 }
 
@@ -103,7 +92,7 @@ const std::vector<Flag>& flags() {
        }},
       {"--trace-expires-in", "SECONDS", "a trace is deleted after this (default: 0, never)",
        [](ServeOptions& o, const std::string& v) {
-         return need_number("--trace-expires-in", v, 0, 1e10, o.expires_in_s);
+         return need_number("--trace-expires-in", v, 0, 10'000'000'000, o.expires_in_s);
        }},
       {"--rollouts", "N",
        "while idle, answer recorded prompts again, N times each, to learn from (default: 0)",

@@ -82,9 +82,12 @@ TEST(ReplayOptions, EveryWrongArgumentIsNamed) {
   EXPECT_EQ(refusal({}), "no traffic file given");
   EXPECT_EQ(refusal({"a.jsonl", "--tokens", "3"}), "unknown option --tokens");
   EXPECT_EQ(refusal({"a.jsonl", "--count"}), "--count needs a value");
-  EXPECT_EQ(refusal({"a.jsonl", "--concurrency", "0"}), "--concurrency does not take \"0\"");
-  EXPECT_EQ(refusal({"a.jsonl", "--count", "-1"}), "--count does not take \"-1\"");
-  EXPECT_EQ(refusal({"a.jsonl", "--temperature", "warm"}), "--temperature does not take \"warm\"");
+  EXPECT_EQ(refusal({"a.jsonl", "--concurrency", "0"}),
+            "--concurrency is '0'; give a whole number from 1 to 256");
+  EXPECT_EQ(refusal({"a.jsonl", "--count", "-1"}),
+            "--count is '-1'; give a whole number from 0 to 1000000000");
+  EXPECT_EQ(refusal({"a.jsonl", "--temperature", "warm"}),
+            "--temperature is 'warm'; give a number from 0 to 100");
   EXPECT_EQ(refusal({"a.jsonl", "--order", "random"}), "--order is mixed or sequential");
   EXPECT_EQ(refusal({"a.jsonl", "--url", "localhost:80"}), "--url must begin with http://");
 }
