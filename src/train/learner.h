@@ -107,7 +107,8 @@ class Learner : public Scorer {
   virtual DraftWeights snapshot() const = 0;  // what serves: see average_updates
   virtual const std::vector<int64_t>& vocab() const = 0;
   // Rising ids. Rows of surviving ids keep weights and optimiser state; new ids start from the
-  // target's head.
+  // target's head, moved by as much as training has moved the rows there are on average: it pushes
+  // most of them down, and a row as the target has it would be said everywhere.
   virtual Status set_vocab(std::vector<int64_t> d2t) = 0;
   // Of the last weights: to find ranks that have drifted apart.
   virtual uint64_t checksum() const = 0;

@@ -60,6 +60,19 @@ Status another_shape() {
       "--state directory");
 }
 
+// Of the target's head, over these tokens.
+Result<Tensor> mean_head_row(const TargetRows& target, std::span<const int64_t> ids, int hidden) {
+  constexpr size_t kChunk = 256;
+  Tensor sum = at::zeros({hidden}, at::kDouble);
+  for (size_t i = 0; i < ids.size(); i += kChunk) {
+    const auto some = ids.subspan(i, std::min(kChunk, ids.size() - i));
+    Tensor rows = at::empty({static_cast<int64_t>(some.size()), hidden});
+    if (Status s = target.head_rows(some, rows.data_ptr<float>()); !s) return s;
+    sum += rows.sum(0, false, at::kDouble);
+  }
+  return (sum / static_cast<double>(ids.size())).to(at::kFloat);
+}
+
 LearnOptions with_rates(LearnOptions options, int hidden) {
   for (float* rate : {&options.lr_fc, &options.lr_layer, &options.lr_head})
     if (*rate == LearnOptions::kDefaultRate) *rate = default_rate(hidden);
@@ -406,9 +419,16 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
   }
   std::vector<float> rows(fresh.size() * d);
   if (Status s = rows_.head_rows(fresh, rows.data()); !s) return s;
-  for (size_t i = 0; i < fresh.size(); ++i)
-    for (const Tensor* to : {&head, &mean})
-      std::copy_n(rows.data() + i * d, d, to->data_ptr<float>() + fresh_row[i] * d);
+  const auto untrained = mean_head_row(rows_, d2t_, draft_.shape.hidden);
+  if (!untrained) return untrained.status();
+  const Tensor moved = draft_[kOutput].mean(0) - *untrained;
+  const Tensor mean_moved = mean_[kOutput].mean(0) - *untrained;
+  for (size_t i = 0; i < fresh.size(); ++i) {
+    const auto at = static_cast<int64_t>(fresh_row[i]);
+    const Tensor row = at::from_blob(rows.data() + i * d, {draft_.shape.hidden}, at::kFloat);
+    head[at].copy_(row + moved);
+    mean[at].copy_(row + mean_moved);
+  }
   draft_.p[kOutput] = head;
   m_[kOutput] = m;
   v_[kOutput] = v;

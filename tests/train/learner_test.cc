@@ -188,6 +188,32 @@ TEST(Learner, TheMeanOfTheWeightsServes) {
   EXPECT_EQ(*mean.learner->leads(mean.refs, 3), *(*scorer)->leads(mean.refs, 3));
 }
 
+// A row as the target has it would stand above rows that training has pushed down.
+TEST(Learner, AFreshHeadRowIsMovedAsTheOthersWere) {
+  std::vector<int64_t> ids = first_ids(kToyVocab);
+  const int64_t fresh = ids.back();
+  ids.pop_back();
+  Fixture f(ids);
+  for (int step = 0; step < 20; ++step) ASSERT_TRUE(f.learner->learn(f.refs).is_ok());
+  const DraftWeights trained = f.learner->snapshot();
+  ASSERT_TRUE(f.learner->set_vocab(first_ids(kToyVocab)).is_ok());
+  const DraftWeights grown = f.learner->snapshot();
+  const size_t d = static_cast<size_t>(toy_shape().hidden);
+  std::vector<float> target(kToyVocab * d);
+  ASSERT_TRUE(f.rows.head_rows(grown.d2t, target.data()).is_ok());
+  ASSERT_EQ(grown.d2t.back(), fresh);
+  EXPECT_TRUE(std::equal(trained.output.begin(), trained.output.end(), grown.output.begin()));
+  for (size_t i = 0; i < d; ++i) {
+    double moved = 0;
+    for (size_t row = 0; row < ids.size(); ++row)
+      moved += double{trained.output[row * d + i]} - double{target[row * d + i]};
+    moved /= static_cast<double>(ids.size());
+    EXPECT_NE(moved, 0);
+    const size_t at = ids.size() * d + i;
+    EXPECT_NEAR(double{grown.output[at]}, double{target[at]} + moved, 1e-5);
+  }
+}
+
 TEST(Learner, PromptRowsAreLearntByTheirWeight) {
   LearnOptions options = Fixture::plain();
   options.prompt_rows_max = 3;
@@ -312,10 +338,6 @@ TEST(Learner, ANewVocabularyKeepsSurvivingRows) {
   const DraftWeights after = f.learner->snapshot();
   EXPECT_EQ(after.d2t, (std::vector<int64_t>{0, 5, 9, 20}));
   EXPECT_TRUE(std::equal(before.begin() + 8, before.begin() + 24, after.output.begin() + 8));
-  float fresh[8];
-  const int64_t id = 20;
-  ASSERT_TRUE(f.rows.head_rows({&id, 1}, fresh).is_ok());
-  EXPECT_TRUE(std::equal(fresh, fresh + 8, after.output.begin() + 24));
   EXPECT_TRUE(f.learner->learn(f.refs).is_ok());
 }
 
