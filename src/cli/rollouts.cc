@@ -162,15 +162,15 @@ class Rollouts {
   // One a poll: where the server is busy, one is refused and not all of them.
   void begin_one() {
     if (in_flight_.size() >= in_flight_max_) return;
-    auto prompt = queue_.next(too_soon_ms());
+    const int64_t soon_ms = too_soon_ms();
+    auto prompt = queue_.next(soon_ms);
     if (!prompt) return;
     RolloutRequest request;
     request.prompt = std::move(prompt->tokens);
     request.of = prompt->of;
     request.tenant = std::move(prompt->tenant);
     request.domain = std::move(prompt->domain);
-    if (prompt->expires_ms != 0)
-      request.expires_in_s = (prompt->expires_ms - too_soon_ms()) / 1000 + 1;
+    if (prompt->expires_ms != 0) request.expires_in_s = (prompt->expires_ms - soon_ms) / 1000 + 1;
     request.tokens_max = options_.tokens_max;
     request.temperature = options_.temperature;
     request.seed = static_cast<uint32_t>(random_());

@@ -60,17 +60,11 @@ Status another_shape() {
       "--state directory");
 }
 
-// Of the target's head, over these tokens.
-Result<Tensor> mean_head_row(const TargetRows& target, std::span<const int64_t> ids, int hidden) {
-  constexpr size_t kChunk = 256;
-  Tensor sum = at::zeros({hidden}, at::kDouble);
-  for (size_t i = 0; i < ids.size(); i += kChunk) {
-    const auto some = ids.subspan(i, std::min(kChunk, ids.size() - i));
-    Tensor rows = at::empty({static_cast<int64_t>(some.size()), hidden});
-    if (Status s = target.head_rows(some, rows.data_ptr<float>()); !s) return s;
-    sum += rows.sum(0, false, at::kDouble);
-  }
-  return (sum / static_cast<double>(ids.size())).to(at::kFloat);
+// [ids, hidden] of the target's head.
+Result<Tensor> target_head(const TargetRows& target, std::span<const int64_t> ids, int hidden) {
+  Tensor rows = at::empty({static_cast<int64_t>(ids.size()), hidden});
+  if (Status s = target.head_rows(ids, rows.data_ptr<float>()); !s) return s;
+  return rows;
 }
 
 LearnOptions with_rates(LearnOptions options, int hidden) {
@@ -402,13 +396,12 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
   const auto d = static_cast<size_t>(draft_.shape.hidden);
   Tensor head = at::zeros({static_cast<int64_t>(d2t.size()), draft_.shape.hidden});
   Tensor m = at::zeros_like(head), v = at::zeros_like(head), mean = at::zeros_like(head);
-  std::vector<int64_t> fresh;
-  std::vector<size_t> fresh_row;
+  std::vector<int64_t> fresh, fresh_row;
   for (size_t i = 0; i < d2t.size(); ++i) {
     const auto old = vocab_.find(d2t[i]);
     if (old == vocab_.end()) {
       fresh.push_back(d2t[i]);
-      fresh_row.push_back(i);
+      fresh_row.push_back(static_cast<int64_t>(i));
       continue;
     }
     const size_t from = static_cast<size_t>(old->second) * d;
@@ -417,18 +410,14 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
     std::copy_n(v_[kOutput].data_ptr<float>() + from, d, v.data_ptr<float>() + i * d);
     std::copy_n(mean_[kOutput].data_ptr<float>() + from, d, mean.data_ptr<float>() + i * d);
   }
-  std::vector<float> rows(fresh.size() * d);
-  if (Status s = rows_.head_rows(fresh, rows.data()); !s) return s;
-  const auto untrained = mean_head_row(rows_, d2t_, draft_.shape.hidden);
+  const auto rows = target_head(rows_, fresh, draft_.shape.hidden);
+  if (!rows) return rows.status();
+  const auto untrained = target_head(rows_, d2t_, draft_.shape.hidden);
   if (!untrained) return untrained.status();
-  const Tensor moved = draft_[kOutput].mean(0) - *untrained;
-  const Tensor mean_moved = mean_[kOutput].mean(0) - *untrained;
-  for (size_t i = 0; i < fresh.size(); ++i) {
-    const auto at = static_cast<int64_t>(fresh_row[i]);
-    const Tensor row = at::from_blob(rows.data() + i * d, {draft_.shape.hidden}, at::kFloat);
-    head[at].copy_(row + moved);
-    mean[at].copy_(row + mean_moved);
-  }
+  const Tensor start = untrained->mean(0, false, at::kDouble).to(at::kFloat);
+  const Tensor places = longs(fresh_row);
+  head.index_copy_(0, places, *rows + (draft_[kOutput].mean(0) - start));
+  mean.index_copy_(0, places, *rows + (mean_[kOutput].mean(0) - start));
   draft_.p[kOutput] = head;
   m_[kOutput] = m;
   v_[kOutput] = v;

@@ -16,25 +16,12 @@
 #include "train/target_weights.h"
 #include "train/temp_file.h"
 #include "train/tiny_target.h"
+#include "train/trainer_parts.h"
 
 namespace aurora {
 namespace {
 
 constexpr int kSteps = 4;
-
-class RowsOfTarget final : public TargetRows {
- public:
-  explicit RowsOfTarget(const TargetWeights& target) : target_(target) {}
-  Status token_rows(std::span<const int32_t> ids, float* out) const override {
-    return target_.token_rows(ids, out);
-  }
-  Status head_rows(std::span<const int64_t> ids, float* out) const override {
-    return target_.head_rows(ids, out);
-  }
-
- private:
-  const TargetWeights& target_;
-};
 
 // The start from the target, every matrix shaken: a start has zeros where mistakes could hide.
 DraftWeights shaken_draft(const TargetWeights& target, int vocab, int mlp) {
