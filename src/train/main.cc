@@ -1,6 +1,5 @@
-// aurora-train: joins the parts. Exit code 3: another trainer rank is lost (rank_group.h); 2: bad
-// flags or environment; 1: cannot start or had to stop; 0: asked to leave, or done.
-#include <sys/resource.h>
+// aurora-train: joins the parts. Exit codes above 1 are those of base/exit_code.h; 1: cannot start
+// or had to stop; 0: asked to leave, or done.
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,13 +7,17 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/background.h"
+#include "base/exit_code.h"
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
+#include "train/core_use.h"
 #include "train/prequential.h"
 #include "train/rank_group.h"
+#include "train/torch_threads.h"
 #include "train/train_options.h"
 #include "train/trainer_parts.h"
 
@@ -92,6 +95,7 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   if (!ranks || ranks->rank() == 0) options.loop.status_path = options.state + "/trainer.json";
   if (ranks && ranks->rank() > 0 && !options.loop.audit_path.empty())
     options.loop.audit_path += "." + std::to_string(ranks->rank());
+  CoreUse cores(options.state, options.learn.threads, set_torch_threads);
   const TrainSeams seams = {**buffer,
                             *registry,
                             **learner,
@@ -104,7 +108,8 @@ Status serve(TrainOptions options, RankGroup* ranks) {
                               return make_scorer(*weights, rows, options.learn);
                             },
                             [](double seconds) { usleep(static_cast<useconds_t>(seconds * 1e6)); },
-                            ranks};
+                            ranks,
+                            [&cores](bool work) { cores.next_step(work); }};
   TrainLoop loop(options.loop, seams);
   if (Status s = resume_when_reachable(loop, ranks); !s) return s;
   return loop.run([] { return g_stop != 0; });
@@ -117,15 +122,29 @@ int fail(const Status& status, int exit_code) {
 
 int join_and_serve(const TrainOptions& options) {
   const auto place = rank_from_environment();
-  if (!place) return fail(place.status(), 2);
+  if (!place) return fail(place.status(), kBadSetupExit);
   const auto ranks = join_ranks(*place, options.rank_timeout_s);
   if (!ranks)
-    return fail(ranks.status(), ranks.status().code() == StatusCode::kInvalid ? 2 : kRankLostExit);
+    return fail(ranks.status(),
+                ranks.status().code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit);
   const Status status = serve(options, ranks->get());
   // No destructors: a process group may wait for the rank that is lost.
   if (*ranks && (*ranks)->lost())
-    _exit(fail(status, status.code() == StatusCode::kInvalid ? 2 : kRankLostExit));
+    _exit(fail(status, status.code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit));
   return status ? 0 : fail(status, 1);
+}
+
+// Threads that wait for each other must not spin: in the idle class the one that is waited for may
+// not run at all. OpenBLAS gives up spinning after 2^4 cycles.
+void live_beside_others(const TrainOptions& options, char** argv) {
+  lower_priority(options.nice);
+  offer_to_oom_killer();
+  const std::string threads = std::to_string(options.learn.threads);
+  restart_with({{"OMP_WAIT_POLICY", "passive"},
+                {"OPENBLAS_THREAD_TIMEOUT", "4"},
+                {"OMP_NUM_THREADS", threads, true},
+                {"OPENBLAS_NUM_THREADS", threads, true}},
+               argv);
 }
 
 int run_prequential(const std::vector<std::string>& args) {
@@ -142,17 +161,18 @@ int run_prequential(const std::vector<std::string>& args) {
 }
 
 int run(int argc, char** argv) {
+  follow_parent();
   if (argc > 1 && std::string(argv[1]) == "prequential")
     return run_prequential({argv + 2, argv + argc});
   auto options = parse_train_options({argv + 1, argv + argc});
-  if (!options) return fail(options.status(), 2);
+  if (!options) return fail(options.status(), kBadSetupExit);
   if (options->help) {
     std::fputs(train_help().c_str(), stdout);
     return 0;
   }
   for (int signal_number : {SIGTERM, SIGINT}) std::signal(signal_number, [](int) { g_stop = 1; });
-  if (setpriority(PRIO_PROCESS, 0, options->nice) != 0)
-    LOG_WARN("train", "cannot set nice %d", options->nice);
+  if (options->threads == 0) options->learn.threads = threads_of_machine();
+  live_beside_others(*options, argv);
   return join_and_serve(*options);
 }
 

@@ -1,6 +1,5 @@
 // Learner and Scorer over LibTorch: pack, forward, objective, backward, AdamW.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
@@ -21,21 +20,13 @@
 #include "train/optimizer.h"
 #include "train/rank_group.h"
 #include "train/torch_scorer.h"
+#include "train/torch_threads.h"
 #include "train/window.h"
-
-// OpenBLAS has its own thread pool, which LibTorch's setting does not reach. Weak: another BLAS may
-// be linked.
-extern "C" __attribute__((weak)) void openblas_set_num_threads(int);
 
 namespace aurora {
 namespace {
 
 using at::Tensor;
-
-void set_threads(int threads) {
-  at::set_num_threads(threads);
-  if (openblas_set_num_threads) openblas_set_num_threads(threads);
-}
 
 // A step allocates and frees the same tensors of megabytes again and again. Without this glibc
 // gives their pages back each time, and a tenth of a step goes into fetching zeroed ones.
@@ -82,7 +73,7 @@ class TorchLearner final : public Learner {
         ranks_(ranks),
         objective_(make_objective(options.objective, options.reach_weights)),
         discard_(make_discard_objective(options.discard_top_k)) {
-    set_threads(options.threads);
+    set_torch_threads(options.threads);
     keep_freed_memory();
     draft_ = eagle3_from(start, at::kFloat);
     draft_.bf16 = options.bf16;

@@ -62,6 +62,7 @@ Status TrainLoop::run(const std::function<bool()>& stop) {
 }
 
 Result<bool> TrainLoop::step() {
+  if (seams_.next_step) seams_.next_step(window_.has_work());
   bool busy = false;
   const auto reads = to_read();
   if (!reads) return reads;

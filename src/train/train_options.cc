@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <functional>
 #include <span>
 #include <string_view>
@@ -38,6 +39,23 @@ Flag number(const char* name, const char* what, At at, T min, T max) {
           },
           [at](const TrainOptions& o) {
             return show_number(static_cast<double>(at(const_cast<TrainOptions&>(o))));
+          }};
+}
+
+// A number, or the word that stands for `of_word`. values: "word|N".
+template <typename At>
+Flag word_or_number(const char* name, const char* values, const char* what, At at, int of_word,
+                    int min, int max) {
+  const std::string word = std::string(values, std::strcspn(values, "|"));
+  return {name, values, what,
+          [=](TrainOptions& o, const std::string& v) {
+            if (v != word) return parse_number(v, min, max, at(o));
+            at(o) = of_word;
+            return true;
+          },
+          [=](const TrainOptions& o) {
+            const int value = at(const_cast<TrainOptions&>(o));
+            return value == of_word ? word : show_number(value);
           }};
 }
 
@@ -204,8 +222,11 @@ std::vector<Flag> loop_flags() {
              AURORA_AT(loop.publish_first_records), 1, 1 << 20),
       number("--publish-every-records", "requests between two offers",
              AURORA_AT(loop.publish_every_records), 1, 1 << 20),
-      number("--train-threads", "threads of the matrix products", AURORA_AT(learn.threads), 1, 256),
-      number("--train-nice", "operating system priority", AURORA_AT(nice), 0, 19),
+      word_or_number("--train-threads", "auto|N", "auto: a thread for each core that is allowed",
+                     AURORA_AT(threads), 0, 1, 256),
+      word_or_number("--train-nice", "idle|N",
+                     "idle: run while nothing else wants the core; or a nice value",
+                     AURORA_AT(nice), kIdleClass, 0, 19),
       number("--train-steps", "test-time training steps K", AURORA_AT(learn.steps), 1, 16),
       number("--train-vocab", "tokens of the draft vocabulary", AURORA_AT(vocab), 16, 1 << 24),
       number("--train-mlp",
@@ -286,6 +307,7 @@ Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
   options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
   options.loop.vocab_size = options.vocab;
   options.loop.window.bytes_max = options.window_mib << 20;
+  options.learn.threads = std::max(1, options.threads);
   options.learn.seed = options.loop.seed;
   options.loop.branches = options.learn.discard_lambda > 0;
   return options;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/background.h"
 #include "base/status.h"
 #include "train/draft_file.h"
 #include "train/learner.h"
@@ -21,7 +22,8 @@ struct TrainOptions {
   int vocab = 4096;
   int mlp = 0;  // width of a new draft's MLP; 0: the target's
   uint64_t window_mib = 512;
-  int nice = 10;
+  int nice = kIdleClass;
+  int threads = 0;  // 0: threads_of_machine()
   std::string bf16 = "auto";
   double rank_timeout_s = 120;  // how long trainer ranks wait for each other
   LearnOptions learn;

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/bytes.h"
+#include "base/exit_code.h"
 #include "base/files.h"
 #include "base/temp_dir.h"
 #include "train/rank_group.h"

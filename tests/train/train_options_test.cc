@@ -33,6 +33,19 @@ TEST(TrainOptions, RatesAreTheLearnersUnlessGiven) {
   EXPECT_NE(train_help().find("--train-lr X|auto"), std::string::npos);
 }
 
+TEST(TrainOptions, TheMachinesOwnShareByDefault) {
+  const auto plain = parse_train_options({"-m", "t"});
+  EXPECT_EQ(plain->nice, kIdleClass);
+  EXPECT_EQ(plain->threads, 0);
+  EXPECT_EQ(plain->learn.threads, 1);  // of who does not ask the machine
+  const auto given = parse_train_options({"-m", "t", "--train-nice", "5", "--train-threads", "3"});
+  EXPECT_EQ(given->nice, 5);
+  EXPECT_EQ(given->learn.threads, 3);
+  EXPECT_FALSE(parse_train_options({"-m", "t", "--train-nice", "-1"}));
+  EXPECT_FALSE(parse_train_options({"-m", "t", "--train-threads", "0"}));
+  EXPECT_NE(train_help().find("--train-threads auto|N"), std::string::npos);
+}
+
 TEST(TrainOptions, LossFlags) {
   const LearnOptions plain = parse_train_options({"-m", "t.gguf"})->learn;
   EXPECT_EQ(plain.objective, ObjectiveKind::kForwardKl);
