@@ -210,9 +210,12 @@ int serve_main(int argc, char** argv) {
   seam = &speculator;
   std::optional<Companion> trainer, rollouts;
   if (options.trains())
-    trainer.emplace("trainer",
-                    ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
-  if (options.rollouts > 0) rollouts.emplace("rollouts", rollouts_program(options));
+    trainer.emplace(
+        CompanionOptions{
+            "trainer", [&speculator](const ChildEnd& end) { speculator.trainer_ended(end.code); }},
+        ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
+  if (options.rollouts > 0)
+    rollouts.emplace(CompanionOptions{"rollouts"}, rollouts_program(options));
   const int code = run_server(options);
   rollouts.reset();
   trainer.reset();

@@ -56,6 +56,10 @@ ServeMetrics::ServeMetrics(Metrics& m)
       trainer_rows_per_second(
           m.gauge("aurora:trainer_rows_per_second", "Rows that the trainer learns from.")),
       trainer_steps(m.gauge("aurora:trainer_steps_total", "Optimizer steps of the trainer.")),
+      trainer_restarts(m.counter("aurora:trainer_restarts_total",
+                                 "Times that the trainer beside this server has ended.")),
+      trainer_last_exit_code(
+          m.gauge("aurora:trainer_last_exit_code", "Of its last end; 128 and more: by a signal.")),
       dropped_(counters(m, "aurora:traces_dropped_total", "Requests that left no trace.", "cause",
                         kDropNames)),
       skipped_(counters(m, "aurora:drafting_skipped_total", "Steps without a proposal.", "cause",

@@ -66,6 +66,8 @@ struct ServeMetrics {
   Gauge& trainer_lag_records;
   Gauge& trainer_rows_per_second;
   Gauge& trainer_steps;
+  Counter& trainer_restarts;      // of the one beside this server
+  Gauge& trainer_last_exit_code;  // 128 + signal; -1: unknown
 
  private:
   std::array<Counter*, kTraceDropCount> dropped_;

@@ -425,6 +425,11 @@ void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
   });
 }
 
+void Speculator::trainer_ended(int exit_code) {
+  serve_.trainer_restarts.add();
+  serve_.trainer_last_exit_code.set(exit_code);
+}
+
 std::string Speculator::metrics_text() {
   serve_.read_trainer(options_.trainer_status, unix_ms());
   return metrics_.text();

@@ -43,9 +43,9 @@ struct SpeculatorOptions {
   float draft_share = 0.08f;  // one draft token's cost as a share of T(1), until measured live
 };
 
-// Engine thread, except metrics_text(). Nothing here waits for disk, trainer or registry; whatever
-// goes wrong inside is counted (aurora:speculator_errors_total) and the step goes on as if there
-// were no draft.
+// Engine thread, except metrics_text() and trainer_ended(). Nothing here waits for disk, trainer or
+// registry; whatever goes wrong inside is counted (aurora:speculator_errors_total) and the step
+// goes on as if there were no draft.
 class Speculator : public Seam {
  public:
   explicit Speculator(SpeculatorOptions options);
@@ -62,6 +62,8 @@ class Speculator : public Seam {
   void draft(std::vector<common_speculative_draft_params>& params) override;
   void accept(int32_t slot, int32_t accepted) override;
   std::string metrics_text() override;
+  // The trainer beside this server has ended: for the figures. Any thread.
+  void trainer_ended(int exit_code);
 
  private:
   struct Slot {
