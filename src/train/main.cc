@@ -6,9 +6,11 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 #include "base/background.h"
 #include "base/exit_code.h"
+#include "base/file_lock.h"
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
@@ -120,9 +122,31 @@ int fail(const Status& status, int exit_code) {
   return exit_code;
 }
 
-int join_and_serve(const TrainOptions& options) {
+// One trainer a state folder: two would write each other's checkpoint. Rank 0 stands for its ranks.
+Result<FileLock> lock_state(const std::string& state) {
+  if (Status s = make_dirs(state); !s) return s;
+  return FileLock::acquire(state + "/trainer.lock", 0);
+}
+
+// Nothing to be said by one that a server keeps: the server says it, once.
+int held_elsewhere(const std::string& state, bool kept) {
+  if (!kept)
+    std::fprintf(stderr,
+                 "aurora-train: another trainer works in %s; give this one a --state of its own\n",
+                 state.c_str());
+  return kHeldElsewhereExit;
+}
+
+int join_and_serve(const TrainOptions& options, bool kept) {
   const auto place = rank_from_environment();
   if (!place) return fail(place.status(), kBadSetupExit);
+  std::optional<Result<FileLock>> lock;
+  if (place->rank == 0) lock.emplace(lock_state(options.state));
+  if (lock && !*lock) {
+    const Status& refused = lock->status();
+    const bool held = refused.code() == StatusCode::kUnavailable;
+    return held ? held_elsewhere(options.state, kept) : fail(refused, 1);
+  }
   const auto ranks = join_ranks(*place, options.rank_timeout_s);
   if (!ranks)
     return fail(ranks.status(),
@@ -161,7 +185,7 @@ int run_prequential(const std::vector<std::string>& args) {
 }
 
 int run(int argc, char** argv) {
-  follow_parent();
+  const bool kept = follow_parent();
   if (argc > 1 && std::string(argv[1]) == "prequential")
     return run_prequential({argv + 2, argv + argc});
   auto options = parse_train_options({argv + 1, argv + argc});
@@ -173,7 +197,7 @@ int run(int argc, char** argv) {
   for (int signal_number : {SIGTERM, SIGINT}) std::signal(signal_number, [](int) { g_stop = 1; });
   if (options->threads == 0) options->learn.threads = threads_of_machine();
   live_beside_others(*options, argv);
-  return join_and_serve(*options);
+  return join_and_serve(*options, kept);
 }
 
 }  // namespace
