@@ -42,8 +42,8 @@ bool TrainLoop::wants_records() {
 }
 
 bool TrainLoop::usable(const TraceRecord& record) const {
-  return record.target == options_.target && record.served_tokens() >= 2 &&
-         record.hidden == options_.shape.hidden &&
+  return !tries_.poison(record.id) && record.target == options_.target &&
+         record.served_tokens() >= 2 && record.hidden == options_.shape.hidden &&
          std::equal(record.tap_layers, record.tap_layers + kTapCount, options_.shape.tap_layers);
 }
 

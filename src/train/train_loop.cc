@@ -15,7 +15,6 @@ namespace aurora {
 namespace {
 
 constexpr size_t kKeepDrafts = 8;
-constexpr int kFailuresMax = 50;  // steps in a row
 constexpr double kIdleSeconds = 0.2;
 
 bool all_finite(DraftWeights& weights) {
@@ -28,9 +27,9 @@ bool all_finite(DraftWeights& weights) {
          finite(weights.down) && finite(weights.output_norm) && finite(weights.output);
 }
 
-double running_mean(double mean, double value, uint64_t count) {
-  const double keep = std::min(0.95, 1.0 - 1.0 / static_cast<double>(count));
-  return keep * mean + (1 - keep) * value;
+std::string note_path(const TrainLoopOptions& options, const TrainSeams& seams) {
+  if (options.checkpoint_path.empty() || seams.ranks) return "";
+  return parent_dir(options.checkpoint_path) + "/trainer.trying";
 }
 
 }  // namespace
@@ -43,9 +42,11 @@ TrainLoop::TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams)
       window_(options.window),
       vocab_(options.shape.target_vocab, options.vocab_size),
       rng_(options.seed + static_cast<uint64_t>(rank_)),
-      checkpoint_us_(steady_us()) {}
+      checkpoint_us_(steady_us()),
+      tries_(note_path(options, seams)) {}
 
 Status TrainLoop::run(const std::function<bool()>& stop) {
+  stop_ = stop;
   for (;;) {
     const auto leave = any_rank(seams_.ranks, stop());
     if (!leave) return leave.status();
@@ -79,8 +80,7 @@ Result<bool> TrainLoop::step() {
     busy = true;
   }
   if (leads() && offer_due()) offer();
-  const double since_s = static_cast<double>(steady_us() - checkpoint_us_) / 1e6;
-  if (Status s = checkpoint_if(dirty_ && since_s >= options_.checkpoint_every_s); !s) {
+  if (Status s = checkpoint_if(checkpoint_due()); !s) {
     if (lost()) return s;
     LOG_WARN("train", "checkpoint: %s", s.to_string().c_str());
   }
@@ -90,29 +90,22 @@ Result<bool> TrainLoop::step() {
 
 Status TrainLoop::train() {
   const auto drawn = window_.draw(options_.columns_per_step, rng_);
-  std::vector<const TraceRecord*> records;
-  for (const WindowEntry* entry : drawn) records.push_back(entry->record.get());
   audit(drawn);
-  auto result = seams_.learner.learn(records);
   dirty_ = true;
   ++figures_.steps;
-  if (!result) {
-    if (lost()) return result.status();
-    // A record that cannot be learnt (a tap that is not finite) is left behind; a trainer that
-    // learns nothing stops.
-    LOG_WARN("train", "step left out: %s", result.status().to_string().c_str());
-    return ++failures_ < kFailuresMax ? Status::ok() : result.status();
+  // The entries may leave the window on the way.
+  std::vector<std::shared_ptr<const TraceRecord>> held;
+  std::vector<const TraceRecord*> together;
+  for (const WindowEntry* entry : drawn) {
+    held.push_back(entry->record);
+    if (!tries_.suspect(entry->id)) together.push_back(entry->record.get());
   }
-  failures_ = 0;
-  figures_.trained_columns += static_cast<uint64_t>(result->columns);
-  figures_.training_s += result->seconds;
-  if (result->rows + result->branch_rows == 0) return Status::ok();
-  figures_.loss = running_mean(figures_.loss, result->loss, figures_.steps);
-  if (figures_.steps <= 20) loss_first_ = figures_.loss;
-  if (result->seconds > 0)
-    figures_.rows_per_s =
-        running_mean(figures_.rows_per_s, result->columns / result->seconds, figures_.steps);
-  return Status::ok();
+  for (const auto& record : held) {
+    if (!tries_.suspect(record->id)) continue;
+    const TraceRecord* alone = record.get();
+    if (Status s = learn({&alone, 1}); !s) return s;
+  }
+  return together.empty() && !seams_.ranks && !held.empty() ? Status::ok() : learn(together);
 }
 
 void TrainLoop::audit(const std::vector<const WindowEntry*>& drawn) {
@@ -164,7 +157,7 @@ void TrainLoop::offer() {
 }
 
 Result<GateDecision> TrainLoop::judge(const std::vector<const TraceRecord*>& holdout) {
-  auto candidate = replay(seams_.learner, holdout, options_.draft_depth);
+  auto candidate = replayed(seams_.learner, holdout);
   if (!candidate) return candidate.status();
   auto in_service = in_service_scores(holdout);
   if (!in_service) return in_service.status();
@@ -193,7 +186,7 @@ Result<const std::vector<ReplayScore>*> TrainLoop::in_service_scores(
     in_service_ = std::move(*loaded);
     in_service_version_ = version;
   }
-  auto scores = replay(*in_service_, holdout, options_.draft_depth);
+  auto scores = replayed(*in_service_, holdout);
   if (!scores) return scores.status();
   in_service_scores_ = std::move(*scores);
   return &in_service_scores_;
@@ -245,12 +238,13 @@ void TrainLoop::write_status(bool force) {
       "{\"pid\": %d, \"time_ms\": %lld, \"steps\": %llu, \"rows_per_s\": %.1f, "
       "\"lag_records\": %llu, \"loss\": %.4f, \"version\": %lld, "
       "\"holdout_accept_len\": %.4f, \"trained_tokens\": %llu, \"offers\": %llu, "
-      "\"published\": %llu}\n",
+      "\"published\": %llu, \"dropped_records\": %llu}\n",
       static_cast<int>(getpid()), static_cast<long long>(unix_ms()),
       static_cast<unsigned long long>(f.steps), f.rows_per_s,
       static_cast<unsigned long long>(f.lag_records), f.loss, static_cast<long long>(f.version),
       f.holdout_accept_len, static_cast<unsigned long long>(f.trained_tokens),
-      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published));
+      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published),
+      static_cast<unsigned long long>(f.dropped_records));
   if (Status s = write_file_atomically(options_.status_path, text, 0644); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
   // The same for the server's /metrics, in the format that its scrape has.

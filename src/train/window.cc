@@ -127,6 +127,18 @@ std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
   return drawn;
 }
 
+void Window::drop(uint64_t id) {
+  const auto leaves = [this, id](const WindowEntry& e) {
+    if (e.id != id) return false;
+    bytes_ -= record_bytes(*e.record);
+    passes_total_ -= static_cast<uint64_t>(e.passes);
+    return true;
+  };
+  std::erase_if(recent_, leaves);
+  std::erase_if(reservoir_, leaves);
+  std::erase_if(holdout_, leaves);
+}
+
 bool Window::holds(uint64_t id) const {
   return has_id(recent_, id) || has_id(reservoir_, id) || has_id(holdout_, id);
 }

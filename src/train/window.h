@@ -64,6 +64,10 @@ class Window {
   // add().
   std::vector<const WindowEntry*> draw(int columns, SmallRng& rng);
 
+  // A record that cannot be learnt from leaves, with the passes that it had. Pointers that draw()
+  // gave are gone.
+  void drop(uint64_t id);
+
   bool holds(uint64_t id) const;  // a record of this id
   std::vector<const TraceRecord*> holdout() const;
   size_t untrained() const;  // recent records without a pass

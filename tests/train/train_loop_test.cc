@@ -3,12 +3,14 @@
 #include "train/train_loop.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/files.h"
 #include "base/temp_dir.h"
 #include "train/toy_training.h"
@@ -22,19 +24,33 @@ class LedgerLearner final : public Learner {
  public:
   std::vector<uint64_t> trained;  // record ids, in order
   std::vector<int64_t> ids = first_ids(8);
-  uint8_t lead = 1;  // of every column
-  int fail = 0;      // so many steps fail from now on
+  uint8_t lead = 1;     // of every column
+  int fail = 0;         // so many steps fail from now on
+  uint64_t bad = 0;     // a record whose steps fail
+  uint64_t deadly = 0;  // a record whose steps, and replays, kill
+  bool deadly_replays = false;
+  bool other_shape = false;
+  int64_t save_us = 0;
+  mutable int saves = 0;
+  int replayed = 0;
 
   Result<LearnResult> learn(RecordRefs records) override {
     if (fail > 0 && fail-- > 0) return Status::internal("not finite");
+    for (const TraceRecord* r : records) {
+      if (r->id == deadly && !deadly_replays) throw Killed();
+      if (r->id == bad) return Status::internal("not finite");
+    }
     LearnResult result = {.loss = 1, .rows = 1, .columns = 1, .seconds = 0.01};
     for (const TraceRecord* r : records) trained.push_back(r->id);
     return result;
   }
   Result<std::vector<Leads>> leads(RecordRefs records, int) override {
     std::vector<Leads> out;
-    for (const TraceRecord* r : records)
+    for (const TraceRecord* r : records) {
+      if (r->id == deadly && deadly_replays) throw Killed();
+      ++replayed;
       out.emplace_back(static_cast<size_t>(r->served_tokens() - 1), lead);
+    }
     return out;
   }
   DraftWeights snapshot() const override { return toy_draft(toy_shape(), ids, 1); }
@@ -45,12 +61,15 @@ class LedgerLearner final : public Learner {
   }
   uint64_t checksum() const override { return trained.size(); }
   std::vector<std::byte> save() const override {
+    ++saves;
+    usleep(static_cast<useconds_t>(save_us));
     ByteWriter out;
     out.put<uint64_t>(trained.size());
     out.put_span<uint64_t>(trained);
     return std::move(out).take();
   }
   Status load(std::span<const std::byte> bytes) override {
+    if (other_shape) return Status::invalid("another shape");
     ByteReader in(bytes);
     trained = in.get_vector<uint64_t>(in.get<uint64_t>());
     return in.ok() ? Status::ok() : Status::truncated("ledger");
@@ -279,23 +298,140 @@ TEST_F(TrainLoopTest, AFewBadStepsAreLeftOutAndOnlyBadOnesStopIt) {
     EXPECT_TRUE(loop.run([] { return false; }).is_ok());
     EXPECT_FALSE(learner_.trained.empty());
   }
-  options_.checkpoint_path.clear();
+  append(100);
   options_.window.passes_max = 1000;
   options_.window.passes_mean = 1000;
-  learner_.fail = 1000;
+  learner_.fail = 100'000;
   TrainLoop loop(options_, seams());
   EXPECT_FALSE(loop.run([] { return false; }).is_ok());
 }
 
-TEST_F(TrainLoopTest, AForeignCheckpointIsRefusedAndNotDeleted) {
+// The others of its steps get all of their passes; it is dropped and gets none.
+TEST_F(TrainLoopTest, ABadRecordIsDroppedAlone) {
+  append(12);
+  learner_.bad = 5;
+  options_.window.holdout_every = 0;
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_EQ(loop.figures().dropped_records, 1u);
+  std::map<uint64_t, int> passes;
+  for (const uint64_t id : learner_.trained) ++passes[id];
+  EXPECT_EQ(passes.size(), 11u);
+  EXPECT_EQ(passes.count(5), 0u);
+  for (const auto& [id, count] : passes) EXPECT_EQ(count, 3) << id;
+  EXPECT_EQ(read_checkpoint(options_.checkpoint_path)->ranks[0].window.passes_total, 11u * 3);
+}
+
+// At the third start it is left out, and all others are trained.
+TEST_F(TrainLoopTest, ARecordThatKillsIsSkippedAtTheThirdStart) {
+  append(12);
+  options_.window.holdout_every = 0;
+  for (int life = 0; life < 3; ++life) {
+    learner_ = LedgerLearner();
+    learner_.deadly = 5;
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.resume().is_ok());
+    if (life < 2) EXPECT_THROW(static_cast<void>(loop.run([] { return false; })), Killed);
+    else ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  }
+  const std::set<uint64_t> ever(learner_.trained.begin(), learner_.trained.end());
+  EXPECT_EQ(ever.size(), 11u);
+  EXPECT_EQ(ever.count(5), 0u);
+  EXPECT_EQ(learner_.trained.size(), 11u * 3);
+}
+
+TEST_F(TrainLoopTest, ARecordThatKillsTheReplayIsSkippedToo) {
+  append(12);
+  options_.window.holdout_every = 1;
+  options_.window.holdout_max = 4;
+  for (int life = 0; life < 3; ++life) {
+    learner_ = LedgerLearner();
+    learner_.deadly = 11;
+    learner_.deadly_replays = true;
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.resume().is_ok());
+    if (life < 2) EXPECT_THROW(static_cast<void>(loop.run([] { return false; })), Killed);
+    else ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+    if (life == 2) {
+      EXPECT_GT(loop.figures().published, 0u);
+    }
+  }
+}
+
+TEST_F(TrainLoopTest, AskedToLeaveItLeavesTheReplayOff) {
+  append(20);
+  options_.window.holdout_every = 2;
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([this] { return learner_.replayed > 0; }).is_ok());
+  EXPECT_EQ(learner_.replayed, 1);
+  EXPECT_EQ(loop.figures().published, 0u);
+  EXPECT_TRUE(read_checkpoint(options_.checkpoint_path));
+}
+
+TEST_F(TrainLoopTest, AForeignCheckpointIsSetAside) {
   Checkpoint foreign;
   foreign.target = "another";
+  foreign.learner = learner_.save();
   ASSERT_TRUE(write_checkpoint(options_.checkpoint_path, foreign).is_ok());
+  append(6);
   TrainLoop loop(options_, seams());
-  const Status s = loop.resume();
-  EXPECT_EQ(s.code(), StatusCode::kInvalid);
-  EXPECT_NE(s.message().find("trainer.ckpt"), std::string::npos);
-  EXPECT_TRUE(read_checkpoint(options_.checkpoint_path).is_ok());
+  ASSERT_TRUE(loop.resume().is_ok());
+  EXPECT_EQ(read_checkpoint(options_.checkpoint_path + ".bad")->target, "another");
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_FALSE(learner_.trained.empty());
+  EXPECT_EQ(read_checkpoint(options_.checkpoint_path)->target, "toy");
+}
+
+// Cut, flipped, not a checkpoint at all: each time training begins anew.
+TEST_F(TrainLoopTest, ABrokenCheckpointIsSetAside) {
+  append(6);
+  {
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  }
+  const std::string good = *read_file(options_.checkpoint_path);
+  std::string flipped = good;
+  flipped[good.size() / 2] ^= 4;
+  const std::string bad[] = {good.substr(0, good.size() / 2), flipped, "", "not a checkpoint"};
+  for (const std::string& content : bad) {
+    ASSERT_TRUE(write_file_atomically(options_.checkpoint_path, content));
+    learner_ = LedgerLearner();
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.resume().is_ok());
+    EXPECT_EQ(*read_file(options_.checkpoint_path + ".bad"), content);
+    ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+    EXPECT_FALSE(learner_.trained.empty());
+    EXPECT_TRUE(read_checkpoint(options_.checkpoint_path));
+  }
+}
+
+TEST_F(TrainLoopTest, ACheckpointOfAnotherShapeIsSetAside) {
+  append(6);
+  {
+    TrainLoop loop(options_, seams());
+    ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  }
+  learner_ = LedgerLearner();
+  learner_.other_shape = true;
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  EXPECT_TRUE(read_checkpoint(options_.checkpoint_path + ".bad"));
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_FALSE(learner_.trained.empty());
+}
+
+// Each takes 5 ms here and steps take none: no more than one in 50 times that.
+TEST_F(TrainLoopTest, CheckpointsTakeASmallShareOfTheTime) {
+  append(6);
+  options_.checkpoint_every_s = 0;
+  options_.window.passes_max = 1 << 20;
+  options_.window.passes_mean = 1e9;
+  learner_.save_us = 5'000;
+  TrainLoop loop(options_, seams());
+  const int64_t until_us = steady_us() + 600'000;
+  while (steady_us() < until_us) ASSERT_TRUE(loop.step().is_ok());
+  EXPECT_GE(learner_.saves, 1);
+  EXPECT_LE(learner_.saves, 3);
 }
 
 TEST_F(TrainLoopTest, StopLeavesACheckpoint) {

@@ -1,0 +1,48 @@
+// Which records the trainer is working on, in a small file: where it dies of one, the next life
+// knows. All that were being worked on are suspects then and are tried alone; one that the trainer
+// dies of again is poison and is left out for good. One thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file_handle.h"
+
+namespace aurora {
+
+class TryNote {
+ public:
+  // Reads what the last life left behind. An empty path, or one that cannot be opened: nothing is
+  // noted and nobody is suspected.
+  explicit TryNote(const std::string& path);
+
+  // Before and after the try. One write into the page cache each, no sync: it is the process that
+  // may die, and not the machine.
+  void begin(std::span<const uint64_t> ids);
+  void end();  // all of them survived; one that was tried alone is no suspect any more
+
+  bool suspect(uint64_t id) const;
+  bool poison(uint64_t id) const;
+
+  static constexpr size_t kTriedMax = 256, kSuspectsMax = 256;  // beyond: not noted; the oldest go
+  static constexpr int kDeathsMax = 2;
+
+ private:
+  struct Suspect {
+    uint64_t id = 0;
+    int32_t deaths = 0;
+  };
+  bool read();
+  void count_deaths();
+  void write() const;
+  const Suspect* find(uint64_t id) const;
+
+  FileHandle file_;
+  std::vector<uint64_t> tried_;
+  std::vector<Suspect> suspects_;
+};
+
+}  // namespace aurora
