@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <optional>
 
 #include "base/background.h"
@@ -14,6 +15,7 @@
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
 #include "train/core_use.h"
@@ -71,6 +73,17 @@ Status resume_when_reachable(TrainLoop& loop, const RankGroup* ranks) {
   return Status::ok();
 }
 
+// A step that wants more memory than it may have fails on its own. What is left is the rest of the
+// loop: the checkpoint is behind it, and the next life begins with an empty heap.
+Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
+  try {
+    if (Status s = resume_when_reachable(loop, ranks); !s) return s;
+    return loop.run([] { return g_stop != 0; });
+  } catch (const std::bad_alloc&) {
+    return Status::full("memory ran out; --train-memory-mib N gives more");
+  }
+}
+
 Status serve(TrainOptions options, RankGroup* ranks) {
   auto target = TargetWeights::open(options.model);
   if (!target) return target.status();
@@ -88,6 +101,8 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   if (!courier) return courier.status();
   auto draft = start_draft(options, **target);
   if (!draft) return draft.status();
+  if (Status s = limit_memory(memory_bytes_of(options, *draft)); !s)
+    LOG_WARN("train", "%s", s.to_string().c_str());
   const RowsOfTarget rows(**target);
   auto learner = make_learner(*draft, rows, options.learn, ranks);
   if (!learner) return learner.status();
@@ -113,8 +128,7 @@ Status serve(TrainOptions options, RankGroup* ranks) {
                             ranks,
                             [&cores](bool work) { cores.next_step(work); }};
   TrainLoop loop(options.loop, seams);
-  if (Status s = resume_when_reachable(loop, ranks); !s) return s;
-  return loop.run([] { return g_stop != 0; });
+  return run_loop(loop, ranks);
 }
 
 int fail(const Status& status, int exit_code) {

@@ -224,6 +224,11 @@ std::vector<Flag> loop_flags() {
              AURORA_AT(loop.publish_every_records), 1, 1 << 20),
       word_or_number("--train-threads", "auto|N", "auto: a thread for each core that is allowed",
                      AURORA_AT(threads), 0, 1, 256),
+      word_or_number(
+          "--train-memory-mib", "auto|N",
+          "memory beside the libraries'; auto: 10 times the draft's and the window's, at "
+          "least 1024",
+          AURORA_AT(memory_mib), 0, 64, 1 << 30),
       word_or_number("--train-nice", "idle|N",
                      "idle: run while nothing else wants the core; or a nice value",
                      AURORA_AT(nice), kIdleClass, 0, 19),
@@ -329,10 +334,17 @@ std::string train_help() {
   return out;
 }
 
+uint64_t memory_bytes_of(const TrainOptions& options, const DraftWeights& draft) {
+  constexpr uint64_t kLeast = 1024ull << 20, kWeights = 10 * sizeof(float);
+  if (options.memory_mib > 0) return static_cast<uint64_t>(options.memory_mib) << 20;
+  return std::max(kLeast, kWeights * draft.weight_count() + options.loop.window.bytes_max);
+}
+
 uint64_t shared_checksum(const TrainOptions& options) {
   // Places and means of one machine.
-  constexpr std::array<std::string_view, 7> kOwn = {
-      "-m", "--state", "--buffer", "--init", "--train-threads", "--train-nice", "--train-audit"};
+  constexpr std::array<std::string_view, 8> kOwn = {
+      "--train-memory-mib", "-m",           "--state",      "--buffer", "--init",
+      "--train-threads",    "--train-nice", "--train-audit"};
   std::string all = options.loop.target;
   for (const Flag& flag : flags())
     if (std::find(kOwn.begin(), kOwn.end(), flag.name) == kOwn.end())

@@ -46,6 +46,17 @@ TEST(TrainOptions, TheMachinesOwnShareByDefault) {
   EXPECT_NE(train_help().find("--train-threads auto|N"), std::string::npos);
 }
 
+TEST(TrainOptions, MemoryFollowsTheDraftUnlessGiven) {
+  DraftWeights draft;
+  draft.fc.resize(1000);
+  EXPECT_EQ(memory_bytes_of(*parse_train_options({"-m", "t"}), draft), 1024u << 20);
+  draft.fc.resize(50'000'000);
+  EXPECT_EQ(memory_bytes_of(*parse_train_options({"-m", "t", "--train-window-mib", "100"}), draft),
+            2'000'000'000u + (100u << 20));
+  EXPECT_EQ(memory_bytes_of(*parse_train_options({"-m", "t", "--train-memory-mib", "70"}), draft),
+            70u << 20);
+}
+
 TEST(TrainOptions, LossFlags) {
   const LearnOptions plain = parse_train_options({"-m", "t.gguf"})->learn;
   EXPECT_EQ(plain.objective, ObjectiveKind::kForwardKl);
