@@ -26,6 +26,7 @@ Status broken(const char* what) { return Status::corrupt(std::string("record: ")
 
 Status validate_tokens(const TraceRecord& r) {
   if (r.tokens.size() > static_cast<size_t>(kRecordTokensMax)) return broken("too many tokens");
+  if (r.cut_before != 0 || r.mid_answer) return broken("is a piece of one");
   if (r.prompt_tokens < 1 || r.served_tokens() < 1) {
     return broken("needs at least one prompt token and one served token");
   }

@@ -86,6 +86,11 @@ struct TraceRecord {
   LawRows refused_laws;                // one row per refused
   int32_t target_steps = 0;            // decode steps of this slot that produced the C tokens
 
+  // Of a piece that the trainer cut out of a record (train/segments.h); never on disk.
+  int32_t cut_before =
+      0;  // tokens of the request before x_0: x_t stands at position cut_before + t
+  bool mid_answer = false;  // what counts as its prompt ends in the answer
+
   int32_t served_tokens() const { return static_cast<int32_t>(tokens.size()) - prompt_tokens; }
   int32_t rows() const { return static_cast<int32_t>(tokens.size()) - 1; }
 };

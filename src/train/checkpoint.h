@@ -27,7 +27,8 @@ struct Checkpoint {
       0;  // records with sequence <= cursor have been taken in (trained, held out or skipped)
   uint64_t steps = 0;  // optimiser steps
   uint64_t trained_tokens = 0;
-  uint64_t offered_at = 0;  // records seen at the last offer
+  uint64_t offered_at = 0;  // records seen at the last offer ...
+  uint64_t vocab_at = 0;    // ... and at the last look at the draft's vocabulary
   int64_t version = 0;      // last one published
   double loss_first = 0, loss_mean = 0;
   std::vector<RankBooks> ranks = std::vector<RankBooks>(1);  // by rank, at least one
@@ -39,8 +40,9 @@ struct Checkpoint {
 // share of all of them, by owner_rank().
 RankBooks books_of_rank(const Checkpoint& checkpoint, int rank, int size);
 
-// The file's bytes, which ranks send to each other too. A checkpoint of one rank is in version 1,
-// of several in version 2. corrupt, truncated, invalid (foreign or future): names `origin`.
+// The file's bytes, which ranks send to each other too. Versions 1 and 2, of one rank and of
+// several, know no segments and no vocab_at: they are read still. corrupt, truncated, invalid
+// (foreign or future): names `origin`.
 std::vector<std::byte> encode_checkpoint(const Checkpoint& checkpoint);
 Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std::string& origin);
 

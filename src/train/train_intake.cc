@@ -1,5 +1,6 @@
 // TrainLoop's way of taking in traces: rank 0 reads and says how far, the others read as far.
 #include <algorithm>
+#include <bit>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -18,12 +19,6 @@ constexpr double kVocabGainMin = 0.002;
 constexpr double kCatchUpSeconds = 0.1;
 constexpr int kCatchUpTries = 50;
 
-void drop_branches(TraceRecord& record) {
-  record.refused = {};
-  record.refused_taps = {};
-  record.refused_laws = {};
-}
-
 }  // namespace
 
 Result<bool> TrainLoop::to_read() {
@@ -41,10 +36,16 @@ bool TrainLoop::wants_records() {
   return window_.untrained() < kUntrainedMax || figures_.lag_records > kLagMax;
 }
 
-bool TrainLoop::usable(const TraceRecord& record) const {
-  return record.target == options_.target && record.served_tokens() >= 2 &&
-         record.hidden == options_.shape.hidden &&
-         std::equal(record.tap_layers, record.tap_layers + kTapCount, options_.shape.tap_layers);
+// Counted by cause. Records of other targets are no news in a shared buffer.
+bool TrainLoop::usable(const StoredRecord& stored) {
+  const Unusable cause = check_record(stored.record, options_.target, options_.shape);
+  if (cause == Unusable::kNone) return true;
+  const uint64_t count = ++figures_.unusable[static_cast<size_t>(cause)];
+  if (cause != Unusable::kForeign && std::has_single_bit(count))
+    LOG_WARN("train", "record %llu is left out (%s), number %llu of the kind",
+             static_cast<unsigned long long>(stored.sequence), unusable_name(cause),
+             static_cast<unsigned long long>(count));
+  return false;
 }
 
 // What rank 0 has read, for the others to read as well.
@@ -139,7 +140,8 @@ Status TrainLoop::read_up_to(uint64_t sequence) {
 void TrainLoop::add(StoredRecord stored) {
   cursor_ = stored.sequence;
   dirty_ = true;
-  if (!usable(stored.record)) return;
+  if (!options_.branches) drop_branches(stored.record);
+  if (!usable(stored)) return;
   const bool own = owner_rank(stored.record.id, ranks_count_) == rank_;
   if (own && window_.holds(stored.record.id)) return;  // sent twice by a server without an answer
   if (stored.record.rollout_of == 0)
@@ -149,7 +151,6 @@ void TrainLoop::add(StoredRecord stored) {
     ++others_seen_;
     return;
   }
-  if (!options_.branches) drop_branches(stored.record);
   window_.add(std::move(stored), rng_);
 }
 

@@ -238,18 +238,23 @@ void TrainLoop::write_status(bool force) {
   if (!force && static_cast<double>(now - status_us_) / 1e6 < options_.status_every_s) return;
   status_us_ = now;
   const TrainFigures& f = figures_;
-  char text[512];
+  const auto left_out = [&f](Unusable cause) {
+    return static_cast<unsigned long long>(f.unusable[static_cast<size_t>(cause)]);
+  };
+  char text[768];
   std::snprintf(
       text, sizeof(text),
       "{\"pid\": %d, \"time_ms\": %lld, \"steps\": %llu, \"rows_per_s\": %.1f, "
       "\"lag_records\": %llu, \"loss\": %.4f, \"version\": %lld, "
       "\"holdout_accept_len\": %.4f, \"trained_tokens\": %llu, \"offers\": %llu, "
-      "\"published\": %llu}\n",
+      "\"published\": %llu, \"left_out_shape\": %llu, \"left_out_token\": %llu, "
+      "\"left_out_not_finite\": %llu}\n",
       static_cast<int>(getpid()), static_cast<long long>(unix_ms()),
       static_cast<unsigned long long>(f.steps), f.rows_per_s,
       static_cast<unsigned long long>(f.lag_records), f.loss, static_cast<long long>(f.version),
       f.holdout_accept_len, static_cast<unsigned long long>(f.trained_tokens),
-      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published));
+      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published),
+      left_out(Unusable::kShape), left_out(Unusable::kToken), left_out(Unusable::kNotFinite));
   if (Status s = write_file_atomically(options_.status_path, text, 0644); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
   // The same for the server's /metrics, in the format that its scrape has.

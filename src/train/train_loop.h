@@ -14,6 +14,7 @@
 #include "train/gate.h"
 #include "train/learner.h"
 #include "train/rank_group.h"
+#include "train/record_check.h"
 #include "train/window.h"
 
 namespace aurora {
@@ -65,6 +66,7 @@ struct TrainFigures {
   uint64_t trained_columns = 0;   // supervised columns, each pass again, since the start
   double training_s = 0;          // spent on them
   uint64_t offers = 0, published = 0;
+  UnusableCounts unusable{};  // records left out, since the start
 };
 
 class TrainLoop {
@@ -100,7 +102,7 @@ class TrainLoop {
   Status read_up_to(uint64_t sequence);
   void add(StoredRecord stored);
   void follow_reset(uint64_t last_sequence);
-  bool usable(const TraceRecord& record) const;
+  bool usable(const StoredRecord& stored);
   bool wants_records();
   std::vector<int64_t> new_vocab();
   Status train();

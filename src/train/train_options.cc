@@ -225,6 +225,9 @@ std::vector<Flag> loop_flags() {
              size_t{1} << 20),
       number("--train-window-mib", "memory of all requests kept", AURORA_AT(window_mib),
              uint64_t{1}, uint64_t{1} << 30),
+      number("--train-segment",
+             "served tokens of a piece that is trained at once; a longer answer is cut into such",
+             AURORA_AT(loop.window.segments.tokens_max), 2, 1 << 22),
       number("--train-reservoir", "older requests kept against forgetting",
              AURORA_AT(loop.window.reservoir_max), size_t{0}, size_t{1} << 20),
       number("--train-holdout-every", "every n-th request is held out for the gate; 0: none",
@@ -286,6 +289,7 @@ Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
   options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
   options.loop.vocab_size = options.vocab;
   options.loop.window.bytes_max = options.window_mib << 20;
+  options.loop.window.segments.context_rows_max = options.learn.context_rows_max;
   options.learn.seed = options.loop.seed;
   options.loop.branches = options.learn.discard_lambda > 0;
   return options;

@@ -57,6 +57,7 @@ Checkpoint TrainLoop::state() const {
   c.steps = figures_.steps;
   c.trained_tokens = figures_.trained_tokens;
   c.offered_at = offered_at_;
+  c.vocab_at = vocab_at_;
   c.version = figures_.version;
   c.loss_first = loss_first_;
   c.loss_mean = figures_.loss;
@@ -105,7 +106,7 @@ Status TrainLoop::restore(const Checkpoint& c) {
   rng_ = SmallRng(own.rng);
   cursor_ = c.cursor;
   offered_at_ = c.offered_at;
-  vocab_at_ = seen;
+  vocab_at_ = c.vocab_at;
   loss_first_ = c.loss_first;
   steps_at_offer_ = figures_.steps = c.steps;
   figures_.trained_tokens = c.trained_tokens;
@@ -121,10 +122,10 @@ Status TrainLoop::restore(const Checkpoint& c) {
 // The records the books speak of, from the buffer. What it has dropped since is gone from the
 // window, no more.
 Result<Window::Books> TrainLoop::reread(Window::Books books, uint64_t cursor) {
-  std::unordered_map<uint64_t, WindowEntry*> wanted;
+  std::unordered_map<uint64_t, std::vector<WindowEntry*>> wanted;
   uint64_t first = cursor + 1;
   for (WindowEntry& e : books.entries) {
-    wanted.emplace(e.sequence, &e);
+    wanted[e.sequence].push_back(&e);
     first = std::min(first, e.sequence);
   }
   for (uint64_t after = first - 1; after < cursor;) {
@@ -135,8 +136,11 @@ Result<Window::Books> TrainLoop::reread(Window::Books books, uint64_t cursor) {
     for (StoredRecord& stored : *batch) {
       const auto it = wanted.find(stored.sequence);
       // Same number, other record: the buffer was replaced; its records are new ones.
-      if (it == wanted.end() || it->second->id != stored.record.id) continue;
-      it->second->record = std::make_shared<const TraceRecord>(std::move(stored.record));
+      if (it == wanted.end() || it->second.front()->id != stored.record.id) continue;
+      if (!options_.branches) drop_branches(stored.record);
+      if (!usable(stored)) continue;
+      for (WindowEntry* e : it->second)
+        e->record = segment_of(stored.record, e->segment, options_.window.segments);
     }
   }
   return books;

@@ -160,6 +160,48 @@ TEST_F(TrainLoopTest, TheGateKeepsBackWhatIsNotBetter) {
   EXPECT_FALSE(registry_->newest("toy")->has_value());
 }
 
+// One record with a tap that is not finite would spoil every step it is drawn into.
+TEST_F(TrainLoopTest, ARecordThatIsNotFiniteIsLeftOutAlone) {
+  append(4);
+  TraceRecord broken = toy_record({.id = 900});
+  broken.taps[30] = 0x7C00;
+  ASSERT_TRUE(buffer_->append(broken).is_ok());
+  TraceRecord token = toy_record({.id = 901});
+  token.tokens[2] = kToyVocab + 5;
+  ASSERT_TRUE(buffer_->append(token).is_ok());
+  append(4);
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  for (uint64_t id : learner_.trained) EXPECT_LT(id, 900u);
+  EXPECT_EQ(loop.figures().unusable[static_cast<size_t>(Unusable::kNotFinite)], 1u);
+  EXPECT_EQ(loop.figures().unusable[static_cast<size_t>(Unusable::kToken)], 1u);
+  EXPECT_EQ(*buffer_->acknowledged("trainer"), 10u);
+  const std::string status = *read_file(dir_ / "trainer.json");
+  EXPECT_NE(status.find("\"left_out_not_finite\": 1"), std::string::npos) << status;
+}
+
+// Seven served tokens in segments of three: three of them, each with books of its own.
+TEST_F(TrainLoopTest, SegmentsHaveTheirPassesOverARestart) {
+  options_.window.segments.tokens_max = 3;
+  options_.window.holdout_every = 0;
+  append(4);
+  {
+    TrainLoop loop(options_, seams());
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(loop.step().is_ok());
+    ASSERT_TRUE(loop.checkpoint().is_ok());
+  }
+  const size_t before = learner_.trained.size();
+  EXPECT_GT(before, 0u);
+  EXPECT_LT(before, 4u * 3 * 3);
+  learner_ = LedgerLearner();
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.resume().is_ok());
+  EXPECT_EQ(learner_.trained.size(), before);
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  expect_no_pair_twice(3 * 3);
+  EXPECT_EQ(learner_.trained.size(), 4u * 3 * 3);
+}
+
 // At-least-once delivery: the same record under a second sequence, before and after a restart.
 TEST_F(TrainLoopTest, ARecordDeliveredTwiceIsTrainedOnce) {
   append(6);
