@@ -42,6 +42,8 @@ class SlotTrace {
   int32_t served() const { return static_cast<int32_t>(served_.size()); }
   int32_t target_steps() const { return target_steps_; }
   void stop() { active_ = false; }
+  // Something of the target's law is missing: no record can be made of this request.
+  void give_up() { capture_ = false; }
 
   // rows [0, L) or empty with a reason when kept rows and served text do not match.
   bool has_rows(const KeptRows& rows) const;

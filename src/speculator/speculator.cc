@@ -253,8 +253,13 @@ void Speculator::keep_law(Slot& slot, int32_t batch_index) {
   const size_t used = laws.ids.size();
   laws.ids.resize(used + k);
   laws.logprobs.resize(used + k);
-  top_law({logits, static_cast<size_t>(vocab_)}, {laws.ids.data() + used, k},
-          {laws.logprobs.data() + used, k}, scratch_);
+  if (top_law({logits, static_cast<size_t>(vocab_)}, {laws.ids.data() + used, k},
+              {laws.logprobs.data() + used, k}, scratch_))
+    return;
+  laws.ids.resize(used);
+  laws.logprobs.resize(used);
+  slot.trace.give_up();
+  serve_.speculator_errors.add();
 }
 
 // last_position: of the slot's last row in the batch. A step counts when it has logits, prefill's
