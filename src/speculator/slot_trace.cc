@@ -76,9 +76,22 @@ int32_t SlotTrace::token_at(size_t position) const {
                                            : served_[position - request_.prompt.size()];
 }
 
+size_t SlotTrace::rows() const {
+  const size_t tokens = request_.prompt.size() + served_.size();
+  return tokens == 0 ? 0 : tokens - 1;
+}
+
+uint64_t SlotTrace::record_bytes(int32_t hidden) const {
+  const uint64_t row_bytes = uint64_t{2} * kTapCount * static_cast<uint64_t>(hidden);
+  uint64_t bytes = (rows() + refused_.rows.size()) * row_bytes;
+  bytes += 4 * (rows() + 1) + 8 * (laws_.ids.size() + refused_.laws.ids.size());
+  for (const VerifyStep& step : steps_) bytes += 16 + 8 * step.drafted.size();
+  return bytes + 12 * refused_.rows.size();
+}
+
 bool SlotTrace::has_rows(const KeptRows& rows) const {
   if (request_.prompt.empty() || served_.empty() || laws_.rows() < served_.size()) return false;
-  const size_t needed = request_.prompt.size() + served_.size() - 1;
+  const size_t needed = this->rows();
   if (rows.rows.size() < needed) return false;
   for (size_t i = 0; i < needed; ++i) {
     if (rows.rows[i]->token != token_at(i)) return false;

@@ -45,6 +45,10 @@ class SlotTrace {
   // Something of the target's law is missing: no record can be made of this request.
   void give_up() { capture_ = false; }
 
+  // Of the record that to_record() would make, without making it.
+  size_t rows() const;
+  uint64_t record_bytes(int32_t hidden) const;
+
   // rows [0, L) or empty with a reason when kept rows and served text do not match.
   bool has_rows(const KeptRows& rows) const;
   // Called on the writer's thread. id, times, target, tap layers and hidden come from the caller.

@@ -1,6 +1,7 @@
 #include "speculator/speculator.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 
 #include "base/clock.h"
@@ -96,10 +97,11 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
 // A disk that refuses costs the capture and nothing else; a file that is not ours is a mistake to
 // show at once.
 Status Speculator::start_writer() {
-  if (!options_.capture) return Status::ok();
   TraceBufferOptions buffer_options;
   buffer_options.dir = options_.traces_dir;
   buffer_options.bytes_max = options_.buffer_bytes_max;
+  if (!options_.capture || !options_.buffer_url.empty()) start_sweeper(buffer_options);
+  if (!options_.capture) return Status::ok();
   auto buffer = open_trace_buffer(options_.buffer_url, buffer_options);
   if (!buffer) {
     const StatusCode code = buffer.status().code();
@@ -117,11 +119,25 @@ Status Speculator::start_writer() {
   return Status::ok();
 }
 
+// Traces of the time before capture was switched off, or went to brokers, expire as they would
+// have: a writer whom nobody offers a request.
+void Speculator::start_sweeper(const TraceBufferOptions& buffer_options) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(buffer_options.dir + "/traces", ignored)) return;
+  auto buffer = open_lmdb_buffer(buffer_options);
+  if (buffer) {
+    sweeper_ = std::make_unique<TraceWriter>(std::move(*buffer), TraceWriterOptions{}, serve_);
+  } else {
+    LOG_WARN("speculator", "expired traces stay: %s", buffer.status().to_string().c_str());
+  }
+}
+
 void Speculator::detach() {
   loader_.reset();
   engine_.reset();
   last_good_.reset();
   writer_.reset();
+  sweeper_.reset();
   target_ = nullptr;
   slots_.clear();
 }
@@ -189,10 +205,7 @@ void Speculator::request_end(int32_t slot_id) {
       serve_.traces_dropped(slot->trace.capturing() ? TraceDrop::kAborted : drop_cause(*slot))
           .add();
     } else if (slot->trace.capturing() && slot->rows_whole && slot->trace.has_rows(*slot->rows)) {
-      FinishedRequest finished;
-      finished.rows = slot->rows->rows;
-      finished.trace = std::move(slot->trace);
-      writer_->offer(std::move(finished));
+      writer_->offer(std::move(slot->trace), slot->rows->rows);
     } else {
       serve_.traces_dropped(drop_cause(*slot)).add();
     }

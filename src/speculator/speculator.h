@@ -83,6 +83,7 @@ class Speculator : public Seam {
 
   void guard(const char* where, const std::function<void()>& work);
   Status start_writer();
+  void start_sweeper(const TraceBufferOptions& buffer_options);
   void adopt_if_ready();
   void answer_loader();
   void count_live(Slot& slot, int32_t tokens);
@@ -119,6 +120,7 @@ class Speculator : public Seam {
   std::unique_ptr<DraftEngine> last_good_;  // to go back to, from memory
   std::unique_ptr<DraftLoader> loader_;
   std::unique_ptr<TraceWriter> writer_;
+  std::unique_ptr<TraceWriter> sweeper_;  // of traces that nobody writes any more
 };
 
 }  // namespace aurora
