@@ -44,6 +44,8 @@ struct DraftVerdict {
 
 class Registry {
  public:
+  static constexpr size_t kManifestsKept = 1000;
+
   // Creates dir (0700). Never deletes on open; leftovers of a dead publisher (".tmp") are ignored
   // and reused.
   static Result<Registry> open(std::string dir);
@@ -69,9 +71,11 @@ class Registry {
   std::string gguf_path(int64_t version) const;
   // Size and sha256 of the file against its manifest. kCorrupt names the file and both values.
   Status verify(const DraftManifest& manifest) const;
-  // Removes gguf files (manifests stay) beyond the newest `keep` of each target, never a version in
-  // `pinned`. For the publisher.
-  Status prune(size_t keep, const std::vector<int64_t>& pinned);
+  // Removes gguf files beyond the newest `keep` of each target, never a version in `pinned`, and
+  // manifests and verdicts of versions without one beyond the newest `keep_manifests`: whoever
+  // lists the folder reads all of them. For the publisher.
+  Status prune(size_t keep, const std::vector<int64_t>& pinned,
+               size_t keep_manifests = kManifestsKept);
 
   const std::string& dir() const { return dir_; }
 
@@ -81,6 +85,7 @@ class Registry {
   std::string path(int64_t version, const char* suffix) const;
   std::optional<DraftManifest> manifest(int64_t version) const;
   Status put(const std::string& staged, const DraftManifest& manifest);
+  Status prune_manifests(size_t keep, const std::vector<int64_t>& pinned);
 
   std::string dir_;
   std::shared_ptr<Logged> logged_;  // shared by copies; own lock
