@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/files.h"
+#include "base/mapped_file.h"
 #include "train/rank_group.h"
 
 namespace aurora {
@@ -14,7 +15,10 @@ namespace {
 constexpr std::string_view kMagic = "AURTRAIN";
 constexpr uint32_t kVersionOneRank = 1, kVersionRanks = 2, kVersionSegments = 3;
 constexpr size_t kHeaderBytes = 8 + 4 + 8 + 4;
-constexpr size_t kFileBytesMax = 16ull << 30;
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 void put_string(ByteWriter& out, const std::string& text) {
   out.put<uint32_t>(static_cast<uint32_t>(text.size()));
@@ -74,8 +78,23 @@ void put_body(ByteWriter& out, const Checkpoint& c) {
     out.put(c.ranks[i].rng);
     put_window(out, c.ranks[i].window);
   }
-  out.put<uint64_t>(c.learner.size());
-  out.put_bytes({reinterpret_cast<const char*>(c.learner.data()), c.learner.size()});
+  out.put<uint64_t>(c.learner.bytes());
+}
+
+// All but the learner's bytes, which its length and checksum tell of.
+std::vector<std::byte> encode_before_learner(const Checkpoint& c) {
+  ByteWriter out;
+  out.put_bytes(kMagic);
+  out.put(kVersionSegments);
+  out.put<uint64_t>(0);  // length and checksum, below
+  out.put<uint32_t>(0);
+  put_body(out, c);
+  const auto body = out.bytes().subspan(kHeaderBytes);
+  uint32_t crc = crc32c(c.learner.head, crc32c(body));
+  for (const auto& array : c.learner.arrays) crc = crc32c(array, crc);
+  out.patch<uint64_t>(kHeaderBytes - 12, body.size() + c.learner.bytes());
+  out.patch(kHeaderBytes - 4, crc);
+  return std::move(out).take();
 }
 
 Result<Checkpoint> decode_body(std::span<const std::byte> body, uint32_t version,
@@ -105,27 +124,17 @@ Result<Checkpoint> decode_body(std::span<const std::byte> body, uint32_t version
   const auto learner = in.get<uint64_t>();
   if (!in.ok() || in.remaining() != learner)
     return Status::corrupt(origin + ": checkpoint body ends in the wrong place");
-  c.learner.assign(body.end() - static_cast<ptrdiff_t>(learner), body.end());
+  c.learner.arrays = {body.last(learner)};
   return c;
 }
 
 }  // namespace
 
 std::vector<std::byte> encode_checkpoint(const Checkpoint& c) {
-  ByteWriter out;
-  size_t entries = 0;
-  for (const RankBooks& of_rank : c.ranks) entries += of_rank.window.entries.size();
-  out.reserve(c.learner.size() + c.vocab.size() * 8 + entries * 25 + c.ranks.size() * 40 + 4096);
-  out.put_bytes(kMagic);
-  out.put(kVersionSegments);
-  out.put<uint64_t>(0);  // length and checksum, below
-  out.put<uint32_t>(0);
-  put_body(out, c);
-  const auto body = out.bytes().subspan(kHeaderBytes);
-  const uint32_t crc = crc32c(body);
-  out.patch<uint64_t>(kHeaderBytes - 12, body.size());
-  out.patch(kHeaderBytes - 4, crc);
-  return std::move(out).take();
+  std::vector<std::byte> bytes = encode_before_learner(c);
+  const std::vector<std::byte> learner = c.learner.joined();
+  bytes.insert(bytes.end(), learner.begin(), learner.end());
+  return bytes;
 }
 
 Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std::string& origin) {
@@ -169,14 +178,18 @@ RankBooks books_of_rank(const Checkpoint& checkpoint, int rank, int size) {
 }
 
 Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
-  const std::vector<std::byte> bytes = encode_checkpoint(checkpoint);
-  return write_file_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const std::vector<std::byte> before = encode_before_learner(checkpoint);
+  std::vector<std::string_view> parts = {as_text(before), as_text(checkpoint.learner.head)};
+  for (const auto& array : checkpoint.learner.arrays) parts.push_back(as_text(array));
+  return write_file_atomically(path, parts);
 }
 
 Result<Checkpoint> read_checkpoint(const std::string& path) {
-  auto file = read_file(path, kFileBytesMax);
+  const auto file = MappedFile::open(path);
   if (!file) return file.status();
-  return decode_checkpoint(std::as_bytes(std::span(*file)), path);
+  auto checkpoint = decode_checkpoint((*file)->bytes(), path);
+  if (checkpoint) checkpoint->bytes = *file;
+  return checkpoint;
 }
 
 }  // namespace aurora

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -33,7 +34,10 @@ struct Checkpoint {
   double loss_first = 0, loss_mean = 0;
   std::vector<RankBooks> ranks = std::vector<RankBooks>(1);  // by rank, at least one
   std::vector<std::pair<int32_t, float>> vocab;              // DraftVocab::state()
-  std::vector<std::byte> learner;                            // Learner::save()
+  // As Learner::save() lends it; of one that was read: one array, of `bytes` or of what was
+  // decoded.
+  SavedLearner learner;
+  std::shared_ptr<const void> bytes;
 };
 
 // The books of rank `rank` of `size`: its own where the checkpoint is of so many ranks, else its
@@ -46,8 +50,9 @@ RankBooks books_of_rank(const Checkpoint& checkpoint, int rank, int size);
 std::vector<std::byte> encode_checkpoint(const Checkpoint& checkpoint);
 Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std::string& origin);
 
+// The learner's arrays go to the file as they lie.
 Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
-// not_found: none yet. Otherwise as decode_checkpoint().
+// not_found: none yet. Otherwise as decode_checkpoint(). Maps the file: nothing large is copied.
 Result<Checkpoint> read_checkpoint(const std::string& path);
 
 }  // namespace aurora

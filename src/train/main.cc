@@ -88,6 +88,7 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   if (!learner) return learner.status();
 
   options.loop.shape = draft->shape;
+  *draft = {};  // the learner has a copy
   options.loop.checkpoint_path = options.state + "/trainer.ckpt";
   if (!ranks || ranks->rank() == 0) options.loop.status_path = options.state + "/trainer.json";
   if (ranks && ranks->rank() > 0 && !options.loop.audit_path.empty())

@@ -4,13 +4,10 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <exception>
 #include <numeric>
 
@@ -20,6 +17,7 @@
 #include "train/head_loss.h"
 #include "train/optimizer.h"
 #include "train/rank_group.h"
+#include "train/heap.h"
 #include "train/torch_scorer.h"
 #include "train/window.h"
 
@@ -35,16 +33,6 @@ using at::Tensor;
 void set_threads(int threads) {
   at::set_num_threads(threads);
   if (openblas_set_num_threads) openblas_set_num_threads(threads);
-}
-
-// A step allocates and frees the same tensors of megabytes again and again. Without this glibc
-// gives their pages back each time, and a tenth of a step goes into fetching zeroed ones.
-void keep_freed_memory() {
-#if defined(__GLIBC__)
-  constexpr int kLargest = 1 << 30;
-  mallopt(M_MMAP_THRESHOLD, kLargest);
-  mallopt(M_TRIM_THRESHOLD, kLargest);
-#endif
 }
 
 // Uniform noise of deviation share * root mean square, for each of the three taps of a row.
@@ -112,7 +100,7 @@ class TorchLearner final : public Learner {
   const std::vector<int64_t>& vocab() const override { return d2t_; }
   Status set_vocab(std::vector<int64_t> d2t) override;
   uint64_t checksum() const override;
-  std::vector<std::byte> save() const override;
+  SavedLearner save() const override;
   Status load(std::span<const std::byte> bytes) override;
 
  private:
@@ -436,46 +424,39 @@ uint64_t TorchLearner::checksum() const {
   return crc;
 }
 
-std::vector<std::byte> TorchLearner::save() const {
+// Of each tensor: weights, both moments, and what serves.
+SavedLearner TorchLearner::save() const {
   ByteWriter out;
-  const Eagle3 served = served_draft();
-  size_t floats = 0;
-  for (const Tensor& p : draft_.p) floats += static_cast<size_t>(p.numel());
-  out.reserve(floats * 16 + d2t_.size() * 8 + 1024);
   out.put<int64_t>(updates_);
   out.put<uint64_t>(d2t_.size());
   out.put_span<int64_t>(d2t_);
-  for (size_t i = 0; i < kTensorCount; ++i) {
-    const auto count = static_cast<size_t>(draft_.p[i].numel());
+  SavedLearner saved = {std::move(out).take(), {}};
+  const Eagle3 served = served_draft();
+  for (size_t i = 0; i < kTensorCount; ++i)
     for (const Tensor& t : {draft_.p[i], m_[i], v_[i], served.p[i]})
-      out.put_span<float>({t.data_ptr<float>(), count});
-  }
-  return std::move(out).take();
+      saved.arrays.push_back(
+          std::as_bytes(std::span(t.data_ptr<float>(), static_cast<size_t>(t.numel()))));
+  return saved;
 }
 
 Status TorchLearner::load(std::span<const std::byte> bytes) {
   ByteReader in(bytes);
   const auto updates = in.get<int64_t>();
   std::vector<int64_t> d2t = in.get_vector<int64_t>(in.get<uint64_t>());
-  std::array<Tensor, kTensorCount> loaded[4];
+  const std::vector<int64_t> head = {static_cast<int64_t>(d2t.size()), draft_.shape.hidden};
+  uint64_t floats = static_cast<uint64_t>(c10::multiply_integers(head));
+  for (size_t i = 0; i < kTensorCount; ++i)
+    if (i != kOutput) floats += static_cast<uint64_t>(draft_.p[i].numel());
+  if (!in.ok() || in.remaining() != floats * 4 * sizeof(float)) return another_shape();
+  const std::byte* from = bytes.data() + (bytes.size() - in.remaining());
   for (size_t i = 0; i < kTensorCount; ++i) {
-    std::vector<int64_t> shape = draft_.p[i].sizes().vec();
-    if (i == kOutput) shape[0] = static_cast<int64_t>(d2t.size());
-    const auto count = static_cast<size_t>(c10::multiply_integers(shape));
-    for (auto& set : loaded) {
-      const std::vector<float> values = in.get_vector<float>(count);
-      if (!in.ok()) return another_shape();
-      set[i] = at::empty(shape, at::kFloat);
-      std::copy(values.begin(), values.end(), set[i].data_ptr<float>());
+    for (Tensor* t : {&draft_.p[i], &m_[i], &v_[i], &mean_[i]}) {
+      if (i == kOutput && t->size(0) != head[0]) *t = at::empty(head, at::kFloat);
+      const size_t length = static_cast<size_t>(t->numel()) * sizeof(float);
+      std::memcpy(t->data_ptr<float>(), from, length);
+      from += length;
     }
   }
-  if (in.remaining() != 0) return another_shape();
-  draft_.p = loaded[0];
-  m_ = loaded[1];
-  v_ = loaded[2];
-  mean_ = loaded[3];
-  for (size_t i = 0; i < kTensorCount; ++i)
-    if (i != kOutput) draft_.p[i].set_requires_grad(true);
   updates_ = updates;
   d2t_ = std::move(d2t);
   vocab_ = index_vocab(d2t_);

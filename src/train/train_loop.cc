@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "metrics/trainer_status.h"
+#include "train/heap.h"
 
 namespace aurora {
 namespace {
@@ -77,7 +78,10 @@ Result<bool> TrainLoop::step() {
     if (Status s = train(); !s) return s;
     busy = true;
   }
-  if (leads() && offer_due()) offer();
+  if (leads() && offer_due()) {
+    offer();
+    give_back_freed_memory();
+  }
   const double since_s = static_cast<double>(steady_us() - checkpoint_us_) / 1e6;
   if (Status s = checkpoint_if(dirty_ && since_s >= options_.checkpoint_every_s); !s) {
     if (lost()) return s;

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "train/heap.h"
 #include "train/train_loop.h"
 
 namespace aurora {
@@ -69,6 +70,7 @@ Checkpoint TrainLoop::state() const {
 Status TrainLoop::resume() {
   if (Status s = restore(); !s) return s;
   append_audit("resumed " + std::to_string(figures_.steps) + "\n");
+  give_back_freed_memory();
   return Status::ok();
 }
 
@@ -93,7 +95,7 @@ Status TrainLoop::restore(const Checkpoint& c) {
   if (c.target != options_.target)
     return Status::invalid(options_.checkpoint_path +
                            " was trained for another target model: use another --state directory");
-  if (Status s = seams_.learner.load(c.learner); !s)
+  if (Status s = seams_.learner.load(c.learner.arrays.front()); !s)
     return Status(s.code(), options_.checkpoint_path + ": " + s.message());
   RankBooks own = books_of_rank(c, rank_, ranks_count_);
   uint64_t seen = 0;

@@ -122,7 +122,7 @@ TEST(Learner, AnotherHiddenSizeIsRefused) {
 TEST(Learner, SaveAndLoadGoOnAsIfNothingHadHappened) {
   Fixture a, b;
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
-  ASSERT_TRUE(b.learner->load(a.learner->save()).is_ok());
+  ASSERT_TRUE(b.learner->load(a.learner->save().joined()).is_ok());
   ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
   ASSERT_TRUE(b.learner->learn(b.refs).is_ok());
   EXPECT_EQ(a.learner->snapshot().wq, b.learner->snapshot().wq);
@@ -137,13 +137,13 @@ TEST(Learner, SaveAndLoadGoOnWithEverythingThatIsDrawn) {
   options.tap_noise = 0.1f;
   Fixture a(first_ids(kToyVocab), options), b(first_ids(kToyVocab), options);
   for (int i = 0; i < 9; ++i) ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
-  ASSERT_TRUE(b.learner->load(a.learner->save()).is_ok());
+  ASSERT_TRUE(b.learner->load(a.learner->save().joined()).is_ok());
   for (int i = 0; i < 4; ++i) {
     ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
     ASSERT_TRUE(b.learner->learn(b.refs).is_ok());
   }
   EXPECT_EQ(a.learner->snapshot().wq, b.learner->snapshot().wq);
-  EXPECT_EQ(a.learner->save(), b.learner->save());
+  EXPECT_EQ(a.learner->save().joined(), b.learner->save().joined());
 }
 
 // Serving goes on to step k where the k drafted tokens before were accepted: so does training.
@@ -232,8 +232,8 @@ TEST(Learner, LoadRefusesAnotherShapeAndChangesNothing) {
   wide.ff = 16;
   auto other = make_learner(toy_draft(wide, first_ids(kToyVocab), 1), a.rows, {});
   const DraftWeights before = a.learner->snapshot();
-  EXPECT_FALSE(a.learner->load((*other)->save()).is_ok());
-  std::vector<std::byte> cut = a.learner->save();
+  EXPECT_FALSE(a.learner->load((*other)->save().joined()).is_ok());
+  std::vector<std::byte> cut = a.learner->save().joined();
   cut.resize(cut.size() - 5);
   EXPECT_FALSE(a.learner->load(cut).is_ok());
   EXPECT_EQ(before.wq, a.learner->snapshot().wq);
