@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "train/train_loop.h"
 
@@ -60,6 +61,7 @@ struct TrainLoop::Intake {
 Result<bool> TrainLoop::take_in() {
   Intake intake;
   if (leads()) intake = read_more();
+  window_.drop_expired(unix_ms());
   if (Status s = share(intake); !s) return s;
   if (!leads()) {
     if (Status s = read_up_to(intake.read_to); !s) return s;

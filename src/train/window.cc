@@ -155,6 +155,18 @@ void Window::shrink(SmallRng& rng) {
   }
 }
 
+void Window::drop_expired(int64_t now_ms) {
+  const auto expired = [this, now_ms](const WindowEntry& e) {
+    if (e.record->expires_ms == 0 || e.record->expires_ms > now_ms) return false;
+    bytes_ -= record_bytes(*e.record);
+    if (e.place == Place::kHoldout) holdout_bytes_ -= record_bytes(*e.record);
+    return true;
+  };
+  std::erase_if(recent_, expired);
+  std::erase_if(reservoir_, expired);
+  std::erase_if(holdout_, expired);
+}
+
 std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
   if (!has_work()) return {};
   std::vector<WindowEntry*> fresh, old;

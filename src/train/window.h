@@ -63,6 +63,9 @@ class Window {
   // would judge a draft by prompts that it has learnt.
   void add(StoredRecord stored, SmallRng& rng);
 
+  // Records whose time is over leave, held out or not.
+  void drop_expired(int64_t now_ms);
+
   // Entries of one step, about `columns` supervised columns (at least one record): the least
   // trained first for half of the draws, any with passes left for the others: spread over all there
   // is, eight passes help, and on the newest alone they harm (docs/results/learning.md). Empty: no

@@ -170,6 +170,24 @@ TEST(Window, OneLongAnswerDoesNotPushOutTheOthers) {
   EXPECT_LE(window.bytes(), options.bytes_max);
 }
 
+// The buffer removes what has expired; a copy in memory must not outlive it.
+TEST(Window, ExpiredRecordsLeave) {
+  SmallRng rng(7);
+  Window window({.recent_max = 8, .reservoir_max = 8, .holdout_max = 4, .holdout_every = 3});
+  for (uint64_t i = 1; i <= 16; ++i) {
+    StoredRecord record = stored(i);
+    record.record.expires_ms = i % 4 == 0 ? 0 : static_cast<int64_t>(1000 * i);
+    window.add(std::move(record), rng);
+  }
+  window.drop_expired(8000);
+  for (const WindowEntry& e : window.books().entries)
+    EXPECT_TRUE(e.sequence > 8 || e.sequence % 4 == 0) << e.sequence;
+  EXPECT_EQ(window.books().entries.size(), 8u + 2);
+  window.drop_expired(1'000'000);
+  EXPECT_EQ(window.books().entries.size(), 4u);
+  EXPECT_EQ(window.bytes(), 4 * record_bytes(stored(1).record));
+}
+
 TEST(Window, SegmentsOfARequestAreHeldOutTogether) {
   SmallRng rng(6);
   WindowOptions options;
