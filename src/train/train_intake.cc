@@ -15,6 +15,8 @@ constexpr size_t kReadBytes = 64u << 20;
 constexpr size_t kUntrainedMax = 32;  // while so many wait for their first pass, reading waits ...
 constexpr uint64_t kLagMax = 128;     // ... unless the buffer runs so far ahead
 constexpr double kVocabGainMin = 0.002;
+constexpr uint64_t kVocabHalfLife = 512;   // records, about what the window holds
+constexpr uint64_t kVocabLookEvery = 256;  // records between two looks at most
 // How long a rank waits for records that rank 0 has read already: a replica may lag, a broker be
 // away for this rank alone.
 constexpr double kCatchUpSeconds = 0.1;
@@ -149,11 +151,10 @@ void TrainLoop::add(StoredRecord stored) {
   if (stored.record.rollout_of == 0)
     figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
   vocab_.observe(stored.record);
-  if (!own) {
-    ++others_seen_;
-    return;
-  }
-  window_.add(std::move(stored), rng_);
+  const uint64_t seen = records_seen();
+  if (own) window_.add(std::move(stored), rng_);
+  else ++others_seen_;
+  if (records_seen() / kVocabHalfLife != seen / kVocabHalfLife) vocab_.halve();
 }
 
 void TrainLoop::follow_reset(uint64_t last_sequence) {
@@ -168,9 +169,11 @@ void TrainLoop::follow_reset(uint64_t last_sequence) {
 }
 
 // Looked at often while little is known, then rarely: each exchange throws trained head rows away.
+// Never so rarely that new traffic waits for its tokens.
 std::vector<int64_t> TrainLoop::new_vocab() {
   const uint64_t seen = records_seen();
-  if (seen - vocab_at_ < std::max<uint64_t>(vocab_at_ == 0 ? 1 : 4, seen / 8)) return {};
+  const uint64_t wait = std::clamp<uint64_t>(seen / 8, vocab_at_ == 0 ? 1 : 4, kVocabLookEvery);
+  if (seen < vocab_at_ + wait) return {};
   vocab_at_ = seen;
   std::vector<int64_t> next = vocab_.next(seams_.learner.vocab(), kVocabGainMin);
   if (next == seams_.learner.vocab()) next.clear();

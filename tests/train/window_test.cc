@@ -228,6 +228,23 @@ TEST(DraftVocab, TheHeaviestThenLowIds) {
   EXPECT_EQ(again.best(), vocab.best());
 }
 
+TEST(DraftVocab, WhatWasSaidLongAgoFades) {
+  DraftVocab vocab(kToyVocab, 1);
+  TraceRecord old;
+  old.prompt_tokens = 0;
+  old.tokens.assign(1000, 30);
+  vocab.observe(old);
+  TraceRecord now = old;
+  now.tokens.assign(100, 20);
+  vocab.observe(now);
+  EXPECT_EQ(vocab.best(), std::vector<int64_t>{30});
+  for (int i = 0; i < 4; ++i) vocab.halve();
+  vocab.observe(now);
+  EXPECT_EQ(vocab.best(), std::vector<int64_t>{20});
+  for (int i = 0; i < 40; ++i) vocab.halve();
+  EXPECT_TRUE(vocab.state().empty());
+}
+
 Checkpoint sample_checkpoint() {
   Checkpoint c;
   c.target = "0123456789abcdef";
