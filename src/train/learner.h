@@ -129,6 +129,11 @@ class Learner : public Scorer {
   // target's head, moved by as much as training has moved the rows there are on average: it pushes
   // most of them down, and a row as the target has it would be said everywhere.
   virtual Status set_vocab(std::vector<int64_t> d2t) = 0;
+  // Remembers what serves now as good; go_back() begins there again, with half the rate for a
+  // while. False: nothing was good yet, only the rate falls. Alone only: ranks would go different
+  // ways.
+  virtual void keep_good() {}
+  virtual bool go_back() { return false; }
   // Of the last weights: to find ranks that have drifted apart.
   virtual uint64_t checksum() const = 0;
   virtual SavedLearner save() const = 0;

@@ -10,14 +10,16 @@
 #include <cstring>
 #include <exception>
 #include <numeric>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/log.h"
 #include "train/eagle3_forward.h"
 #include "train/head_loss.h"
+#include "train/heap.h"
 #include "train/optimizer.h"
 #include "train/rank_group.h"
-#include "train/heap.h"
 #include "train/torch_scorer.h"
 #include "train/window.h"
 
@@ -99,6 +101,8 @@ class TorchLearner final : public Learner {
   DraftWeights snapshot() const override { return eagle3_to(served_draft(), d2t_); }
   const std::vector<int64_t>& vocab() const override { return d2t_; }
   Status set_vocab(std::vector<int64_t> d2t) override;
+  void keep_good() override;
+  bool go_back() override;
   uint64_t checksum() const override;
   SavedLearner save() const override;
   Status load(std::span<const std::byte> bytes) override;
@@ -139,6 +143,13 @@ class TorchLearner final : public Learner {
   DraftIndex vocab_;
   std::array<Tensor, kTensorCount> m_, v_;
   std::array<Tensor, kTensorCount> mean_;  // of the weights over the last updates, if it serves
+  struct Good {
+    std::array<Tensor, kTensorCount> p;  // fp16: half a copy
+    std::vector<int64_t> d2t;
+  };
+  std::optional<Good> good_;
+  float rate_share_ = 1;  // of the rates, until ...
+  int64_t slow_until_ = 0;
   int64_t updates_ = 0;
   int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
@@ -346,6 +357,7 @@ void TorchLearner::update(Gradients& grads) {
       updates_ < options_.warmup_updates
           ? static_cast<float>(updates_) / static_cast<float>(options_.warmup_updates)
           : 1.0f;
+  if (updates_ > slow_until_) rate_share_ = 1;
   for (size_t i = 0; i < kTensorCount; ++i) {
     const bool matrix = draft_.p[i].dim() == 2;
     const AdamW adamw = {options_.beta1, options_.beta2, 1e-8f,
@@ -357,7 +369,7 @@ void TorchLearner::update(Gradients& grads) {
         adamw,
         {draft_.p[i].data_ptr<float>(), grads[i].data_ptr<float>(), m_[i].data_ptr<float>(),
          v_[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())},
-        updates_, warm * rate, static_cast<float>(scale));
+        updates_, warm * rate_share_ * rate, static_cast<float>(scale));
   }
   average();
 }
@@ -413,6 +425,38 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
   d2t_ = std::move(d2t);
   vocab_ = index_vocab(d2t_);
   return Status::ok();
+}
+
+void TorchLearner::keep_good() {
+  const at::NoGradGuard no_grad;
+  const Eagle3 served = served_draft();
+  good_ = Good{{}, d2t_};
+  for (size_t i = 0; i < kTensorCount; ++i) good_->p[i] = served.p[i].to(at::kHalf);
+}
+
+bool TorchLearner::go_back() {
+  constexpr int64_t kSlowUpdates = 1000;
+  rate_share_ *= 0.5f;
+  slow_until_ = updates_ + kSlowUpdates;
+  if (!good_) return false;
+  const at::NoGradGuard no_grad;
+  const std::vector<int64_t> now = std::move(d2t_);
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const Tensor good = good_->p[i].to(at::kFloat);
+    if (i == kOutput) {
+      draft_.p[i] = good;
+      for (Tensor* t : {&m_[i], &v_[i], &mean_[i]}) *t = at::zeros_like(good);
+    } else {
+      draft_.p[i].copy_(good);
+    }
+    m_[i].zero_();
+    v_[i].zero_();
+    mean_[i].copy_(good);
+  }
+  d2t_ = good_->d2t;
+  vocab_ = index_vocab(d2t_);
+  if (Status s = set_vocab(now); !s) LOG_WARN("train", "%s", s.to_string().c_str());
+  return true;
 }
 
 uint64_t TorchLearner::checksum() const {

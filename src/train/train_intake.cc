@@ -61,9 +61,9 @@ struct TrainLoop::Intake {
 };
 
 Result<bool> TrainLoop::take_in() {
+  window_.drop_expired(unix_ms());
   Intake intake;
   if (leads()) intake = read_more();
-  window_.drop_expired(unix_ms());
   if (Status s = share(intake); !s) return s;
   if (!leads()) {
     if (Status s = read_up_to(intake.read_to); !s) return s;

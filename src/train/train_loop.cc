@@ -112,10 +112,18 @@ Status TrainLoop::train() {
   if (result->rows + result->branch_rows == 0) return Status::ok();
   figures_.loss = running_mean(figures_.loss, result->loss, figures_.steps);
   if (figures_.steps <= 20) loss_first_ = figures_.loss;
+  if (!seams_.ranks && guard_.astray(result->loss)) go_back();
   if (result->seconds > 0)
     figures_.rows_per_s =
         running_mean(figures_.rows_per_s, result->columns / result->seconds, figures_.steps);
   return Status::ok();
+}
+
+void TrainLoop::go_back() {
+  ++figures_.went_back;
+  const bool went = seams_.learner.go_back();
+  LOG_WARN("train", "the loss rose to %.2f from %.2f at first: %s, at half the rate for a while",
+           figures_.loss, loss_first_, went ? "back to the last draft published" : "going on");
 }
 
 void TrainLoop::audit(const std::vector<const WindowEntry*>& drawn) {
@@ -219,6 +227,7 @@ Status TrainLoop::publish(const GateDecision& decision) {
   if (!published) return published.status();
   figures_.version = published->version;
   ++figures_.published;
+  seams_.learner.keep_good();
   LOG_INFO("train", "published draft %lld after %llu tokens: %s",
            static_cast<long long>(published->version),
            static_cast<unsigned long long>(figures_.trained_tokens), decision.reason.c_str());
@@ -252,13 +261,14 @@ void TrainLoop::write_status(bool force) {
       "\"lag_records\": %llu, \"loss\": %.4f, \"version\": %lld, "
       "\"holdout_accept_len\": %.4f, \"trained_tokens\": %llu, \"offers\": %llu, "
       "\"published\": %llu, \"left_out_shape\": %llu, \"left_out_token\": %llu, "
-      "\"left_out_not_finite\": %llu}\n",
+      "\"left_out_not_finite\": %llu, \"went_back\": %llu}\n",
       static_cast<int>(getpid()), static_cast<long long>(unix_ms()),
       static_cast<unsigned long long>(f.steps), f.rows_per_s,
       static_cast<unsigned long long>(f.lag_records), f.loss, static_cast<long long>(f.version),
       f.holdout_accept_len, static_cast<unsigned long long>(f.trained_tokens),
       static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published),
-      left_out(Unusable::kShape), left_out(Unusable::kToken), left_out(Unusable::kNotFinite));
+      left_out(Unusable::kShape), left_out(Unusable::kToken), left_out(Unusable::kNotFinite),
+      static_cast<unsigned long long>(f.went_back));
   if (Status s = write_file_atomically(options_.status_path, text, 0644); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
   // The same for the server's /metrics, in the format that its scrape has.

@@ -13,6 +13,7 @@
 #include "train/draft_vocab.h"
 #include "train/gate.h"
 #include "train/learner.h"
+#include "train/loss_guard.h"
 #include "train/rank_group.h"
 #include "train/record_check.h"
 #include "train/window.h"
@@ -66,6 +67,7 @@ struct TrainFigures {
   uint64_t trained_columns = 0;   // supervised columns, each pass again, since the start
   double training_s = 0;          // spent on them
   uint64_t offers = 0, published = 0;
+  uint64_t went_back = 0;     // to good weights, since the start
   UnusableCounts unusable{};  // records left out, since the start
 };
 
@@ -110,6 +112,7 @@ class TrainLoop {
   Checkpoint state() const;
   Status restore();
   Status restore(const Checkpoint& c);
+  void go_back();
   void audit(const std::vector<const WindowEntry*>& drawn);
   void append_audit(const std::string& lines) const;
   bool offer_due() const;
@@ -127,6 +130,7 @@ class TrainLoop {
   const int rank_, ranks_count_;
   Window window_;
   DraftVocab vocab_;
+  LossGuard guard_;
   SmallRng rng_;
   TrainFigures figures_;
   uint64_t cursor_ = 0;       // taken in up to here

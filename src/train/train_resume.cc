@@ -111,6 +111,7 @@ Status TrainLoop::restore(const Checkpoint& c) {
   vocab_at_ = c.vocab_at;
   loss_first_ = c.loss_first;
   steps_at_offer_ = figures_.steps = c.steps;
+  if (c.steps >= 20) guard_.start_from(c.loss_first);
   figures_.trained_tokens = c.trained_tokens;
   figures_.version = c.version;
   figures_.loss = c.loss_mean;

@@ -226,6 +226,34 @@ TEST(Learner, PromptRowsAreLearntByTheirWeight) {
   EXPECT_NE(with.learner->snapshot().wq, without.learner->snapshot().wq);
 }
 
+TEST(Learner, GoesBackToWhatWasGood) {
+  LearnOptions options = Fixture::plain();
+  Fixture f(first_ids(kToyVocab), options);
+  EXPECT_FALSE(f.learner->go_back());
+  for (int step = 0; step < 150; ++step) ASSERT_TRUE(f.learner->learn(f.refs).is_ok());
+  EXPECT_GT(f.accept_len(*f.learner), 3.0);
+  const DraftWeights good = f.learner->snapshot();
+  f.learner->keep_good();
+  std::vector<int64_t> ids = first_ids(kToyVocab);
+  ids.erase(ids.begin());
+  ASSERT_TRUE(f.learner->set_vocab(ids).is_ok());
+  // Poisoned labels: every token's law says another.
+  std::vector<TraceRecord> lies = f.records;
+  std::vector<const TraceRecord*> refs;
+  for (TraceRecord& r : lies) {
+    for (int32_t& id : r.laws.ids) id = (id + 11) % kToyVocab;
+    refs.push_back(&r);
+  }
+  for (int step = 0; step < 60; ++step) ASSERT_TRUE(f.learner->learn(refs).is_ok());
+  EXPECT_LT(f.accept_len(*f.learner), 2.0);
+  ASSERT_TRUE(f.learner->go_back());
+  EXPECT_GT(f.accept_len(*f.learner), 2.7);  // one token is no longer in its vocabulary
+  const DraftWeights back = f.learner->snapshot();
+  EXPECT_EQ(back.d2t, ids);
+  for (size_t i = 0; i < good.wq.size(); ++i) EXPECT_NEAR(back.wq[i], good.wq[i], 1e-2);
+  EXPECT_TRUE(f.learner->learn(f.refs).is_ok());
+}
+
 TEST(Learner, LoadRefusesAnotherShapeAndChangesNothing) {
   Fixture a;
   DraftShape wide = toy_shape();
