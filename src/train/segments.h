@@ -9,7 +9,7 @@
 namespace aurora {
 
 struct SegmentOptions {
-  int tokens_max = 1024;        // served tokens of a segment, at least 2
+  int tokens_max = 512;         // served tokens of a segment, at least 2
   int context_rows_max = 1024;  // rows before its first supervised one, as in PackOptions
 };
 

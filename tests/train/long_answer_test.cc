@@ -33,7 +33,7 @@ class LongAnswer : public testing::Test {
     options_.shape = toy_shape();
     options_.vocab_size = kToyVocab;
     options_.once = true;
-    options_.window.passes_mean = 1;
+    options_.window.passes_max = 1;  // each segment once
     getrlimit(RLIMIT_AS, &before_);
     rlimit bounded = before_;
     bounded.rlim_cur = address_space_bytes() + kRoom;
