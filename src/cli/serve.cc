@@ -169,7 +169,9 @@ Result<std::unique_ptr<DraftCourier>> start_courier(const ServeOptions& options,
 int run_server(const ServeOptions& options) {
   std::vector<std::string> args = {"aurora serve"};
   args.insert(args.end(), options.server_args.begin(), options.server_args.end());
-  for (const char* fixed : {"--metrics", "--spec-type", "draft-eagle3", "--spec-draft-n-max"})
+  // A config file of llama.cpp may say what check_server_flag() refuses: the last word is ours.
+  for (const char* fixed : {"--cache-reuse", "0", "--no-context-shift", "--metrics", "--spec-type",
+                            "draft-eagle3", "--spec-draft-n-max"})
     args.push_back(fixed);
   args.push_back(std::to_string(options.draft_depth));
   std::vector<char*> argv;

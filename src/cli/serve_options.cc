@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string_view>
 
 #include "cli/number_flag.h"
+#include "cli/refused_flags.h"
 
 namespace aurora {
 namespace {
@@ -120,37 +122,44 @@ bool is_trainer_flag(const std::string& arg) {
          std::find(kTrainerFlags.begin(), kTrainerFlags.end(), arg) != kTrainerFlags.end();
 }
 
-struct Refusal {
-  const char* flag;
-  const char* why;
+// A switch: the next argument is not its value.
+bool is_trainer_switch(const std::string& arg) { return arg == "--train-once"; }
+
+const Flag* find_flag(const std::string& name) {
+  for (const Flag& flag : flags())
+    if (name == flag.name) return &flag;
+  return nullptr;
+}
+
+// -1 is a value, --port is none.
+bool is_value(const std::string& text) {
+  return text.size() < 2 || text[0] != '-' ||
+         std::string_view("0123456789.").find(text[1]) != std::string_view::npos;
+}
+
+// The argument at i of a flag that is ours: --name value, or --name=value in one.
+struct OwnArg {
+  std::string name;
+  std::optional<std::string> value;
+  bool joined = false;
 };
 
-// What the flywheel cannot serve yet: refused before the model is loaded, never half working.
-constexpr std::array<Refusal, 17> kRefused = {{
-    {"-md", "the draft is trained here; start from your own with --init FILE"},
-    {"--model-draft", "the draft is trained here; start from your own with --init FILE"},
-    {"--spec-draft-model", "the draft is trained here; start from your own with --init FILE"},
-    {"--spec-type", "aurora serve has one speculator; leave the flag out"},
-    {"--spec-default", "aurora serve has one speculator; leave the flag out"},
-    {"--eagle3", "aurora serve has one speculator; leave the flag out"},
-    {"--mtp", "aurora serve has one speculator; leave the flag out"},
-    {"--spec-draft-n-max", "give --draft-depth N"},
-    {"--lora", "a draft follows one target; merge the adapter into the model file first"},
-    {"--lora-scaled", "a draft follows one target; merge the adapter into the model file first"},
-    {"--context-shift", "shifted cells have no taps to learn from; raise -c"},
-    {"--cache-reuse", "shifted cells have no taps to learn from; the plain prompt cache stays on"},
-    {"--backend-sampling", "the law of each position is read from its logits; leave the flag out"},
-    {"-bs", "the law of each position is read from its logits; leave the flag out"},
-    {"-hf", "download the model first and give -m FILE"},
-    {"--hf-repo", "download the model first and give -m FILE"},
-    {"--models-dir", "aurora serves one target a process; give -m FILE"},
-}};
-
-Status refused(const std::string& arg) {
-  for (const Refusal& refusal : kRefused) {
-    if (arg == refusal.flag)
-      return Status::invalid(arg + " does not go with aurora serve: " + refusal.why);
+OwnArg own_arg(const std::vector<std::string>& args, size_t i) {
+  const size_t equals = args[i].find('=');
+  if (equals != std::string::npos) {
+    return {args[i].substr(0, equals), args[i].substr(equals + 1), true};
   }
+  if (i + 1 < args.size() && is_value(args[i + 1])) return {args[i], args[i + 1], false};
+  return {args[i], std::nullopt, false};
+}
+
+Status take_trainer_flag(const OwnArg& arg, ServeOptions& options) {
+  options.trainer_args.push_back(arg.name);
+  if (is_trainer_switch(arg.name))
+    return arg.joined ? Status::invalid(arg.name + " takes no value") : Status::ok();
+  if (!arg.value)
+    return Status::invalid(arg.name + " needs a value; aurora train --help lists the flags");
+  options.trainer_args.push_back(*arg.value);
   return Status::ok();
 }
 
@@ -159,28 +168,24 @@ Status refused(const std::string& arg) {
 Result<ServeOptions> parse_serve_options(const std::vector<std::string>& args) {
   ServeOptions options;
   if (const char* model = std::getenv("LLAMA_ARG_MODEL")) options.model = model;
+  if (Status status = check_server_variables(); !status) return status;
   for (size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
     if (arg == "-h" || arg == "--help") options.help = true;
-    if (Status status = refused(arg); !status) return status;
-    const bool has_value = i + 1 < args.size();
-    bool ours = false;
-    for (const Flag& flag : flags()) {
-      if (arg != flag.name) continue;
-      if (!has_value) return Status::invalid(arg + " needs a value: " + flag.value);
-      if (Status status = flag.set(options, args[++i]); !status) return status;
-      ours = true;
+    if (Status status = check_server_flag(arg); !status) return status;
+    const OwnArg own = own_arg(args, i);
+    const Flag* flag = find_flag(own.name);
+    if (flag != nullptr) {
+      if (!own.value) return Status::invalid(own.name + " needs a value: " + flag->value);
+      if (Status status = flag->set(options, *own.value); !status) return status;
+      if (!own.joined) ++i;
+    } else if (is_trainer_flag(own.name)) {
+      if (Status status = take_trainer_flag(own, options); !status) return status;
+      if (!own.joined && !is_trainer_switch(own.name)) ++i;
+    } else {
+      if ((arg == "-m" || arg == "--model") && i + 1 < args.size()) options.model = args[i + 1];
+      options.server_args.push_back(arg);
     }
-    if (ours) continue;
-    if (is_trainer_flag(arg)) {
-      if (!has_value)
-        return Status::invalid(arg + " needs a value; aurora train --help lists the flags");
-      options.trainer_args.push_back(arg);
-      options.trainer_args.push_back(args[++i]);
-      continue;
-    }
-    if ((arg == "-m" || arg == "--model") && has_value) options.model = args[i + 1];
-    options.server_args.push_back(arg);
   }
   return options;
 }
@@ -193,7 +198,9 @@ std::string serve_help() {
     text += left + flag.what + "\n";
   }
   text +=
-      "  --train-...                 flags of aurora train, handed on\n\nFlags of llama-server:\n";
+      "  --train-...                 flags of aurora train, handed on\n\n"
+      "Flags of llama-server, and variables, that are refused:\n" +
+      refused_flags_help() + "\nFlags of llama-server:\n";
   return text;
 }
 
