@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "aurora_tap_architectures.h"
-#include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -17,6 +16,7 @@
 #include "cli/rollout_options.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
+#include "cli/state_dir.h"
 #include "gguf.h"
 #include "kernels/kernels.h"
 #include "nats/nats_url.h"
@@ -65,14 +65,6 @@ Status check_target(const ServeOptions& options) {
       "llama-server");
 }
 
-std::string default_state(const std::string& target) {
-  const char* base = std::getenv("XDG_STATE_HOME");
-  const char* home = std::getenv("HOME");
-  const std::string root =
-      base != nullptr ? base : std::string(home != nullptr ? home : ".") + "/.local/state";
-  return root + "/aurora/" + target;
-}
-
 Status check_rollouts(const ServeOptions& options) {
   if (options.rollouts == 0) return Status::ok();
   if (!options.capture) return Status::invalid("--rollouts is learnt from: it needs --capture on");
@@ -98,17 +90,22 @@ Status prepare(ServeOptions& options, std::string& target) {
   target = *fingerprint;
   if (Status status = check_rollouts(options); !status) return status;
   if (options.state.empty()) options.state = default_state(target);
-  return make_dirs(options.state);
+  return make_state(options);
+}
+
+// "" where there is no state.
+std::string in_state(const ServeOptions& options, const char* name) {
+  return options.state.empty() ? "" : options.state + "/" + name;
 }
 
 SpeculatorOptions speculator_options(const ServeOptions& options, const std::string& target) {
   SpeculatorOptions speculator;
   speculator.target = target;
   speculator.target_path = options.model;
-  speculator.traces_dir = options.state + "/traces";
+  speculator.traces_dir = in_state(options, "traces");
   speculator.buffer_url = options.buffer;
-  speculator.registry_dir = options.state + "/drafts";
-  speculator.trainer_status = options.state + "/trainer.status";
+  speculator.registry_dir = in_state(options, "drafts");
+  speculator.trainer_status = in_state(options, "trainer.status");
   speculator.capture = options.capture;
   speculator.capture_rate = options.capture_rate;
   speculator.gate = options.gate;

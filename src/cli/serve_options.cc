@@ -30,7 +30,8 @@ Status need_switch(const char* flag, const std::string& text, const char* yes, b
 
 const std::vector<Flag>& flags() {
   static const std::vector<Flag> list = {
-      {"--state", "DIR", "traces, drafts and checkpoints (default: $XDG_STATE_HOME/aurora/TARGET)",
+      {"--state", "DIR",
+       "traces, drafts and checkpoints (default: under $STATE_DIRECTORY, $XDG_STATE_HOME or $HOME)",
        [](ServeOptions& o, const std::string& v) {
          o.state = v;
          return Status::ok();

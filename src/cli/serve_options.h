@@ -12,7 +12,7 @@ namespace aurora {
 
 struct ServeOptions {
   std::string model;  // from -m, --model or LLAMA_ARG_MODEL
-  std::string state;  // traces, drafts, checkpoint; default: under XDG_STATE_HOME, by target
+  std::string state;  // traces, drafts, checkpoint; default: default_state()
   bool capture = true;
   double capture_rate = 1;  // share of requests that leave a trace
   enum class Train { kAuto, kOn, kOff } train = Train::kAuto;
