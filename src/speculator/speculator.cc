@@ -10,6 +10,7 @@
 #include "common.h"
 #include "llama-ext.h"
 #include "speculative.h"
+#include "speculator/request_labels.h"
 #include "trace/taps.h"
 
 namespace aurora {
@@ -124,6 +125,14 @@ void Speculator::detach() {
   writer_.reset();
   target_ = nullptr;
   slots_.clear();
+}
+
+std::string Speculator::labels_from(const std::map<std::string, std::string>& headers,
+                                    RequestLabels& labels) const {
+  const auto parsed = parse_request_labels(headers);
+  if (!parsed) return parsed.status().message();
+  labels = *parsed;
+  return "";
 }
 
 void Speculator::request_start(const RequestStart& start, KeptRows* rows) {

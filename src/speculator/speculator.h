@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -61,6 +62,8 @@ class Speculator : public Seam {
   void process(const common_batch& batch) override;
   void draft(std::vector<common_speculative_draft_params>& params) override;
   void accept(int32_t slot, int32_t accepted) override;
+  std::string labels_from(const std::map<std::string, std::string>& headers,
+                          RequestLabels& labels) const override;
   std::string metrics_text() override;
 
  private:

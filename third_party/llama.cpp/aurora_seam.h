@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -68,8 +69,8 @@ struct RequestStart {
   RequestLabels labels;
 };
 
-// All calls come from the thread that owns the engine, except metrics_text(). None may throw, none
-// waits for disk, trainer or registry.
+// All calls come from the thread that owns the engine, except metrics_text() and labels_from().
+// None may throw, none waits for disk, trainer or registry.
 class Seam {
  public:
   virtual ~Seam() = default;
@@ -91,6 +92,9 @@ class Seam {
   virtual void draft(std::vector<common_speculative_draft_params>& params) = 0;
   virtual void accept(int32_t slot, int32_t accepted) = 0;
 
+  // Any thread. headers: values of one name stand in lines. A sentence when the request is refused.
+  virtual std::string labels_from(const std::map<std::string, std::string>& headers,
+                                  RequestLabels& labels) const = 0;
   virtual std::string metrics_text() = 0;  // any thread
 };
 
