@@ -165,6 +165,8 @@ void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
     child->sampled = parent->sampled;
     child->pays = parent->pays;
     child->drafted_by = 0;
+    // The step that gave the parent its first token gives each child one too.
+    if (child->counts()) serve_.target_steps.add();
   });
 }
 
@@ -273,7 +275,7 @@ void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output
   if (!output) return;
   const auto drafted = static_cast<int32_t>(slot.trace.drafted().size());
   slot.trace.step(last_position - drafted, slot.drafted_by);
-  if (slot.rollout()) return;
+  if (!slot.counts()) return;
   serve_.target_steps.add();
   if (!slot.trace.verifying() && slot.live_version != 0) count_live(slot, 1);
 }

@@ -81,6 +81,8 @@ class Speculator : public Seam {
 
     // Nobody reads a rollout: it is neither drafted for nor counted in the accept length.
     bool rollout() const { return trace.request().labels.rollout_of != 0; }
+    // Whether its steps do: an embedding has steps and no tokens.
+    bool counts() const { return trace.request().completion && !rollout(); }
     bool speculates() const { return trace.request().labels.speculate && !rollout(); }
   };
 
