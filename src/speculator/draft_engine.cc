@@ -68,15 +68,16 @@ void DraftEngine::collect(int32_t slot, std::span<const KeptRowPtr> rows, const 
   auto& entries = built_[static_cast<size_t>(slot)];
   const size_t usable = next != nullptr ? rows.size() : rows.size() - 1;
   const auto follower = [&](size_t i) { return i + 1 < rows.size() ? rows[i + 1]->token : *next; };
+  // Rows before the first known one have an empty entry and nothing in the KV.
+  const auto wanted = [&](size_t i) { return rows[i] ? Entry{rows[i]->id, follower(i)} : Entry{}; };
   size_t same = 0;
   const size_t limit = std::min(entries.size(), usable);
-  while (same < limit && entries[same].row_id == rows[same]->id &&
-         entries[same].next == follower(same))
-    ++same;
+  while (same < limit && entries[same] == wanted(same)) ++same;
   // A wish wants the last pair's output, so that pair is always computed.
   if (next != nullptr && same == usable) --same;
   llama_memory_seq_rm(llama_get_memory(context_.get()), slot, static_cast<llama_pos>(same), -1);
   entries.resize(same);
+  for (; same < usable && !rows[same]; ++same) entries.emplace_back();
   for (size_t i = same; i < usable; ++i) {
     pairs.push_back({slot, static_cast<int32_t>(i), follower(i), rows[i].get(),
                      next != nullptr && i + 1 == usable});

@@ -57,6 +57,7 @@ class DraftEngine {
   struct Entry {  // draft KV at a position: this row's taps with the token that follows it
     uint64_t row_id = 0;
     int32_t next = 0;
+    bool operator==(const Entry&) const = default;
   };
   struct Pair {
     int32_t slot;

@@ -43,9 +43,11 @@ class SlotTrace {
   int32_t target_steps() const { return target_steps_; }
   void stop() { active_ = false; }
 
-  // rows [0, L) or empty with a reason when kept rows and served text do not match.
+  // Whether rows and served text match, from a position in the prompt on: what stands before it
+  // may be without rows.
   bool has_rows(const KeptRows& rows) const;
-  // Called on the writer's thread. id, times, target, tap layers and hidden come from the caller.
+  // Called on the writer's thread. The record begins with the first known row. id, times, target,
+  // tap layers and hidden come from the caller.
   TraceRecord to_record(const std::vector<KeptRowPtr>& rows, TraceRecord head) const;
 
  private:

@@ -30,6 +30,14 @@ class ScopedTimer {
   const std::chrono::steady_clock::time_point begin_;
 };
 
+void cut_rows(KeptRows& kept, size_t count) {
+  if (kept.rows.size() > count) kept.rows.resize(count);
+  if (!kept.rows.empty() && kept.rows.back() == nullptr) kept.clear();  // none of them is known
+}
+
+// Enough for a draft to see what the text is about; a step of so many rows is felt by nobody.
+constexpr int32_t kRebuiltRows = 256;
+
 }  // namespace
 
 Speculator::Speculator(SpeculatorOptions options)
@@ -135,15 +143,20 @@ std::string Speculator::labels_from(const std::map<std::string, std::string>& he
   return "";
 }
 
+int32_t Speculator::positions_to_keep(int32_t kept, int32_t unmoved, KeptRows* rows) {
+  cut_rows(*rows, static_cast<size_t>(unmoved));
+  const auto known_end = static_cast<int32_t>(rows->rows.size());
+  return known_end >= kept ? kept : std::max(known_end, kept - kRebuiltRows);
+}
+
 void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
   Slot* slot = find(start.slot);
   if (slot == nullptr) return;
   guard("request_start", [&] {
     slot->rows = rows;
-    slot->rows_whole = !start.shifted && !start.multimodal && !start.lora;
+    slot->rows_whole = !start.multimodal && !start.lora;
     if (!slot->rows_whole) rows->clear();
-    if (rows->rows.size() > static_cast<size_t>(start.kept))
-      rows->rows.resize(static_cast<size_t>(start.kept));
+    cut_rows(*rows, static_cast<size_t>(start.kept));
     // Rollouts are of requests that were sampled.
     slot->sampled =
         start.labels.rollout_of != 0 || hash_share(next_request_++) < options_.capture_rate;
@@ -184,7 +197,7 @@ TraceDrop Speculator::drop_cause(const Slot& slot) const {
   if (!request.labels.capture) return TraceDrop::kOptOut;
   if (request.multimodal) return TraceDrop::kMultimodal;
   if (request.lora) return TraceDrop::kLora;
-  if (request.shifted || !slot.rows_whole) return TraceDrop::kShift;
+  if (!slot.rows_whole) return TraceDrop::kShift;
   if (!slot.sampled) return TraceDrop::kNotSampled;
   if (!writer_) return TraceDrop::kBufferIo;
   return TraceDrop::kNoRows;
@@ -237,11 +250,9 @@ void Speculator::process(const common_batch& batch) {
 void Speculator::keep_row(Slot& slot, int32_t position, int32_t token, int32_t batch_index) {
   auto& rows = slot.rows->rows;
   const auto at = static_cast<size_t>(position);
-  if (at > rows.size()) {  // a prefix whose rows were never kept (restored from a file), or a shift
-    slot.rows_whole = false;
-    rows.clear();
-    return;
-  }
+  // Cells that came from a file or were moved have no rows, and what stands before such a gap no
+  // use: a draft sees a stretch without holes.
+  if (at > rows.size()) rows.clear();
   rows.resize(at);
   auto row = std::make_shared<KeptRow>();
   row->id = next_row_id_++;

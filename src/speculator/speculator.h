@@ -54,6 +54,7 @@ class Speculator : public Seam {
 
   std::string attach(llama_context* target, int32_t slots, int32_t draft_max) override;
   void detach() override;
+  int32_t positions_to_keep(int32_t kept, int32_t unmoved, KeptRows* rows) override;
   void request_start(const RequestStart& start, KeptRows* rows) override;
   void request_copied(int32_t from, int32_t to, KeptRows* rows) override;
   void token_served(int32_t slot, int32_t token) override;
