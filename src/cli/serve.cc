@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/companion.h"
 #include "cli/deterministic.h"
+#include "cli/front_page.h"
 #include "cli/rollout_options.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
@@ -207,6 +208,7 @@ int serve_main(int argc, char** argv) {
     return 2;
   }
   seam = &speculator;
+  front_page = kFrontPage;
   std::optional<Companion> trainer, rollouts;
   if (options.trains())
     trainer.emplace("trainer",

@@ -101,6 +101,8 @@ class Seam {
   virtual std::string metrics_text() = 0;  // any thread
 };
 
-inline Seam* seam = nullptr;  // set once, before the server starts
+// Both set once, before the server starts.
+inline Seam* seam = nullptr;
+inline const char* front_page = nullptr;  // HTML at "/"
 
 }  // namespace aurora
