@@ -78,7 +78,7 @@ class Bench {
       const SampleOptions shape{
           .prompt_tokens = 100, .served_tokens = 160, .hidden = options.hidden, .law_k = 64};
       records_.push_back(sample_record(static_cast<uint32_t>(i), shape));
-      encoded_.push_back(encode(records_.back()));
+      encoded_.push_back(*encode(records_.back()));
       megabytes_ += static_cast<double>(encoded_.back().size()) * 1e-6;
     }
     broker_.start();

@@ -53,12 +53,13 @@ def main():
     options = parser.parse_args()
     model = options.model or default_model()
     common = ["-t", "1", "-np", "1", "-c", "2048"]
+    ours = ["--draft-arms", "none"]  # a prompt that comes again would be drafted from what it got before
     capture = ["--capture", "on", "--train", "auto" if options.case == "stopped" else "off"]
     if options.case == "full":
         capture += ["--buffer-mib", "1"]
     servers = {
-        "on": Server(options.build, model, *common, *capture),
-        "off": Server(options.build, model, *common, "--capture", "off", "--train", "off"),
+        "on": Server(options.build, model, *common, *ours, *capture),
+        "off": Server(options.build, model, *common, *ours, "--capture", "off", "--train", "off"),
         "stock": Server(options.build, model, *common, program=llama_server(options.build)),
     }
     try:

@@ -44,7 +44,7 @@ def main():
     common = ["-t", "2", "-np", "1", "-c", "4096"]
     with tempfile.TemporaryDirectory() as state:
         draft = copy_newest_draft(options.state, state)
-        with Server(options.build, model, *common, "--draft-depth", str(options.depth), "--gate", "off", "--train", "off",
+        with Server(options.build, model, *common, "--draft-depth", str(options.depth), "--draft-arms", "learnt", "--gate", "off", "--train", "off",
                     "--capture", "off", state=state) as server:
             server.wait_for_draft(30)
             ours = accept_length(server, prompts, options.max_tokens)

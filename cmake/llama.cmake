@@ -12,6 +12,7 @@ set(LLAMA_BUILD ${AURORA_LLAMA_DIR}/build)
 message(STATUS "llama.cpp: ${AURORA_LLAMA_DIR}")
 
 find_package(OpenMP REQUIRED)
+find_package(OpenSSL REQUIRED)
 
 add_library(llama_headers INTERFACE)
 target_include_directories(llama_headers SYSTEM INTERFACE
@@ -29,7 +30,9 @@ llama_library(llama_lib_ggml_base ggml/src/libggml-base.a Threads::Threads ${CMA
 llama_library(llama_lib_ggml_cpu ggml/src/libggml-cpu.a llama_lib_ggml_base OpenMP::OpenMP_CXX)
 llama_library(llama_lib_ggml ggml/src/libggml.a llama_lib_ggml_cpu)
 llama_library(llama_lib_llama src/libllama.a llama_lib_ggml)
-llama_library(llama_lib_httplib vendor/cpp-httplib/libcpp-httplib.a)
+llama_library(llama_lib_httplib vendor/cpp-httplib/libcpp-httplib.a OpenSSL::SSL OpenSSL::Crypto Threads::Threads)
+# Its classes have other members with it: whoever includes httplib.h must be built as the library was.
+target_compile_definitions(llama_lib_httplib INTERFACE CPPHTTPLIB_OPENSSL_SUPPORT)
 llama_library(llama_lib_hash vendor/hash/libvendor-hash.a)
 llama_library(llama_lib_common_base common/libllama-common-base.a)
 llama_library(llama_lib_common common/libllama-common.a

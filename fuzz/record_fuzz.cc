@@ -16,7 +16,7 @@ void decode_one(std::span<const std::byte> bytes) {
   const aurora::Result<aurora::TraceRecord> record = aurora::decode(bytes);
   if (!record) return;
   CHECK(head.is_ok() && head->id == record->id);
-  const std::vector<std::byte> again = aurora::encode(*record);
+  const std::vector<std::byte> again = *aurora::encode(*record);
   CHECK(std::ranges::equal(again, bytes));
 }
 

@@ -24,9 +24,9 @@ BUILD = pathlib.Path(os.environ.get("AURORA_BUILD", ROOT / "build"))
 OUT = pathlib.Path(os.environ.get("DEMO_OUT", ROOT / "demo"))
 TRAFFIC = [ROOT / "examples/traffic/1-classes.jsonl", ROOT / "examples/traffic/2-mails.jsonl"]
 
-# One thread each for serving and learning, a draft of fixed depth. The gate is on, as it is by default: where a draft does
-# not pay it is tried now and then alone, which shows as an accept length near one.
-SERVE_FLAGS = ["-t", "1", "-np", "1", "-c", "4096", "--draft-depth", "3", "--train-threads", "1"]
+# The defaults: the server lends a core to the trainer, drafts come from repeated text and from what is learnt, where they
+# pay.
+SERVE_FLAGS = ["-np", "1", "-c", "4096"]
 BASELINE_EVERY = 10
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 30

@@ -36,12 +36,14 @@ Status sync_dir(const std::string& dir) {
   return Status::ok();
 }
 
-Status write_and_sync(const std::string& path, std::string_view content, mode_t mode) {
+Status write_and_sync(const std::string& path, std::span<const std::string_view> parts,
+                      mode_t mode) {
   FileHandle handle(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
   if (!handle.is_open()) return system_error("create", path);
   // A leftover of a dead writer may have another mode.
   if (::fchmod(handle.get(), mode) != 0) return system_error("set the mode of", path);
-  if (Status status = write_all(handle.get(), content, path); !status) return status;
+  for (const std::string_view part : parts)
+    if (Status status = write_all(handle.get(), part, path); !status) return status;
   if (::fsync(handle.get()) != 0) return system_error("sync", path);
   if (!handle.close()) return system_error("close", path);
   return Status::ok();
@@ -56,8 +58,13 @@ std::string parent_dir(const std::string& path) {
 }
 
 Status write_file_atomically(const std::string& path, std::string_view content, mode_t mode) {
+  return write_file_atomically(path, std::span(&content, 1), mode);
+}
+
+Status write_file_atomically(const std::string& path, std::span<const std::string_view> parts,
+                             mode_t mode) {
   const std::string temporary = path + ".tmp";
-  Status status = write_and_sync(temporary, content, mode);
+  Status status = write_and_sync(temporary, parts, mode);
   if (status && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = system_error("rename onto", path);
   }

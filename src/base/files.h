@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,9 @@ namespace aurora {
 // the old or the new content, also after power loss. One writer per path at a time. Leaves no
 // temporary file behind on failure.
 Status write_file_atomically(const std::string& path, std::string_view content, mode_t mode = 0600);
+// The same of parts that lie one behind the other in the file, without joining them in memory.
+Status write_file_atomically(const std::string& path, std::span<const std::string_view> parts,
+                             mode_t mode = 0600);
 
 // The second half of the above for a file already written: fsync of `from`, rename, fsync of the
 // directory of `to`. Same file system.

@@ -1,10 +1,14 @@
-// A program started as a child that ends with its parent.
+// A program started as a child that ends with its parent, and what a parent does when it ends.
 #pragma once
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "base/status.h"
 
 namespace aurora {
 
@@ -14,8 +18,30 @@ struct ChildProgram {
   std::vector<std::string> environment = {};  // "NAME=value", before what this process has
 };
 
-// The child gets SIGTERM when the calling thread ends. -1: the system starts no more processes;
-// the child exits with 127 when the program cannot be run.
-pid_t start_child(const ChildProgram& program);
+// Costs the same however much memory this process has. The child is told whom to follow
+// (base/background.h). not_found: there is no such program; unavailable: the system starts no more
+// processes now.
+Result<pid_t> start_child(const ChildProgram& program);
+
+struct ChildEnd {
+  int code = 0;  // exit code, or 128 + signal; kUnknownExit: somebody else has waited for it
+  bool by_signal = false;
+};
+inline constexpr int kUnknownExit = -1;
+
+// Does not wait. Nothing: it still runs.
+std::optional<ChildEnd> child_end(pid_t child);
+
+// "exit code 2", "signal 9".
+std::string to_string(const ChildEnd& end);
+
+// Seconds before the next start: from one to a minute, and one again after a run of a minute.
+class RestartPause {
+ public:
+  int after(int64_t run_us);
+
+ private:
+  int next_s_ = 1;
+};
 
 }  // namespace aurora

@@ -1,26 +1,23 @@
 #include "cli/companion.h"
 
-#include <sys/wait.h>
-
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 
 #include "base/clock.h"
+#include "base/exit_code.h"
 #include "base/log.h"
 
 namespace aurora {
 namespace {
 
-constexpr int kBackoffSecondsMax = 60;
-constexpr int kHealthySeconds = 60;  // ran this long: the back-off starts anew
 constexpr std::chrono::milliseconds kPoll(100);
+constexpr int64_t kLeaveUs = 10'000'000;  // for a checkpoint, after SIGTERM
 
 }  // namespace
 
-Companion::Companion(std::string name, ChildProgram program)
-    : name_(std::move(name)), program_(std::move(program)), thread_([this] { run(); }) {}
+Companion::Companion(CompanionOptions options, ChildProgram program)
+    : options_(std::move(options)), program_(std::move(program)), thread_([this] { run(); }) {}
 
 Companion::~Companion() {
   stopping_ = true;
@@ -28,41 +25,73 @@ Companion::~Companion() {
 }
 
 void Companion::run() {
-  int backoff_s = 1;
+  const char* name = options_.name.c_str();
   while (!stopping_) {
-    // A server that dies takes it along.
-    const pid_t child = start_child(program_);
-    if (child < 0) {
-      LOG_ERROR("cli", "%s could not be started; serving goes on without", name_.c_str());
+    const auto child = options_.start(program_);
+    if (!child && child.status().code() == StatusCode::kNotFound) {
+      LOG_ERROR("cli", "%s does not start: %s; serving goes on without", name,
+                child.status().message().c_str());
       return;
     }
-    LOG_INFO("cli", "%s started, pid %d", name_.c_str(), static_cast<int>(child));
+    if (!child) {
+      const int wait_s = pause_.after(0);
+      LOG_WARN("cli", "%s: %s; again in %d s", name, child.status().message().c_str(), wait_s);
+      pause(wait_s);
+      continue;
+    }
+    if (!held_elsewhere_) LOG_INFO("cli", "%s started, pid %d", name, static_cast<int>(*child));
     const int64_t started_us = steady_us();
-    int64_t term_sent_us = 0;
-    int state = 0;
-    while (waitpid(child, &state, WNOHANG) == 0) {
-      if (stopping_ && term_sent_us == 0) {
-        kill(child, SIGTERM);
-        kill(child, SIGCONT);
-        term_sent_us = steady_us();
-      }
-      if (term_sent_us != 0 && steady_us() - term_sent_us > 10'000'000) kill(child, SIGKILL);
-      std::this_thread::sleep_for(kPoll);
-    }
+    const ChildEnd end = wait_for(*child);
     if (stopping_) return;
-    if (WIFEXITED(state) && (WEXITSTATUS(state) == 2 || WEXITSTATUS(state) == 127)) {
-      LOG_ERROR("cli",
-                "%s does not start (exit code %d, see its line above); serving goes on without",
-                name_.c_str(), WEXITSTATUS(state));
-      return;
-    }
-    if (steady_us() - started_us > kHealthySeconds * 1'000'000ll) backoff_s = 1;
-    LOG_WARN("cli", "%s ended (%s %d); again in %d s", name_.c_str(),
-             WIFSIGNALED(state) ? "signal" : "exit code",
-             WIFSIGNALED(state) ? WTERMSIG(state) : WEXITSTATUS(state), backoff_s);
-    for (int i = 0; i < backoff_s * 10 && !stopping_; ++i) std::this_thread::sleep_for(kPoll);
-    backoff_s = std::min(kBackoffSecondsMax, backoff_s * 2);
+    if (!again_after(end, steady_us() - started_us)) return;
   }
+}
+
+ChildEnd Companion::wait_for(pid_t child) {
+  int64_t term_sent_us = 0;
+  for (;;) {
+    if (const auto end = child_end(child)) return *end;
+    if (stopping_ && term_sent_us == 0) {
+      kill(child, SIGTERM);
+      kill(child, SIGCONT);
+      term_sent_us = steady_us();
+    }
+    if (term_sent_us != 0 && steady_us() - term_sent_us > kLeaveUs) kill(child, SIGKILL);
+    std::this_thread::sleep_for(kPoll);
+  }
+}
+
+bool Companion::again_after(const ChildEnd& end, int64_t run_us) {
+  const char* name = options_.name.c_str();
+  if (!end.by_signal && (end.code == kBadSetupExit || end.code == kCannotRunExit)) {
+    LOG_ERROR("cli", "%s does not start (%s, see its line above); serving goes on without", name,
+              to_string(end).c_str());
+    tell(end);
+    return false;
+  }
+  const bool held = !end.by_signal && end.code == kHeldElsewhereExit;
+  if (held && !held_elsewhere_)
+    LOG_INFO("cli", "another %s works for this state folder; looking again every %d s", name,
+             options_.held_elsewhere_s);
+  held_elsewhere_ = held;
+  if (held) {
+    pause(options_.held_elsewhere_s);
+    return true;
+  }
+  tell(end);
+  const int wait_s = pause_.after(run_us);
+  LOG_WARN("cli", "%s ended (%s); again in %d s", name, to_string(end).c_str(), wait_s);
+  pause(wait_s);
+  return true;
+}
+
+void Companion::tell(const ChildEnd& end) const {
+  if (options_.on_end) options_.on_end(end);
+}
+
+void Companion::pause(int seconds) const {
+  const int64_t until_us = steady_us() + int64_t{seconds} * 1'000'000;
+  while (!stopping_ && steady_us() < until_us) std::this_thread::sleep_for(kPoll);
 }
 
 }  // namespace aurora

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -10,18 +11,34 @@
 
 namespace aurora {
 
+struct CompanionOptions {
+  std::string name;  // for the log
+  // Each time it has ended while the server goes on, but for kHeldElsewhereExit. On the companion's
+  // thread.
+  std::function<void(const ChildEnd&)> on_end = {};
+  std::function<Result<pid_t>(const ChildProgram&)> start = start_child;
+  int held_elsewhere_s = 60;  // between two looks whether the work has become free
+};
+
 class Companion {
  public:
-  // name: for the log. Starts at once, on a thread of its own; serving never waits for it.
-  Companion(std::string name, ChildProgram program);
+  // Starts at once, on a thread of its own; serving never waits for it. A program that cannot be
+  // run, or says that its flags are wrong, is not tried again.
+  Companion(CompanionOptions options, ChildProgram program);
   ~Companion();  // SIGTERM, ten seconds for a checkpoint, then SIGKILL
 
  private:
   void run();
+  ChildEnd wait_for(pid_t child);
+  bool again_after(const ChildEnd& end, int64_t run_us);
+  void tell(const ChildEnd& end) const;
+  void pause(int seconds) const;
 
-  const std::string name_;
+  const CompanionOptions options_;
   const ChildProgram program_;
   std::atomic<bool> stopping_{false};
+  RestartPause pause_;           // the thread's
+  bool held_elsewhere_ = false;  // the last end; the same again is not logged
   std::thread thread_;
 };
 

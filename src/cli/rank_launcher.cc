@@ -2,23 +2,20 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
 #include "base/clock.h"
+#include "base/exit_code.h"
 #include "base/log.h"
 #include "cli/child_process.h"
 
 namespace aurora {
 namespace {
 
-constexpr int kBackoffSecondsMax = 60;
-constexpr int kHealthySeconds = 60;  // ran this long: the back-off starts anew
-constexpr int kLeaveSeconds = 10;    // for a checkpoint, after SIGTERM
+constexpr int kLeaveSeconds = 10;  // for a checkpoint, after SIGTERM
 constexpr useconds_t kPollUs = 100'000;
 
 volatile std::sig_atomic_t g_stop = 0;
@@ -38,22 +35,25 @@ int free_port() {
 }
 
 std::vector<pid_t> start_all(const std::string& program, const std::vector<std::string>& args,
-                             int count) {
+                             int count, bool& never) {
   const std::string port = std::to_string(free_port());
   std::vector<pid_t> ranks;
   for (int rank = 0; rank < count; ++rank) {
-    const pid_t pid =
-        start_child({program,
-                     args,
-                     {"RANK=" + std::to_string(rank), "WORLD_SIZE=" + std::to_string(count),
-                      "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port}});
-    if (pid < 0) break;
-    ranks.push_back(pid);
+    const std::string of_all = std::to_string(count);
+    const auto pid = start_child(
+        {program,
+         args,
+         {"RANK=" + std::to_string(rank), "WORLD_SIZE=" + of_all, "LOCAL_WORLD_SIZE=" + of_all,
+          "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port}});
+    if (!pid) {
+      LOG_WARN("cli", "%s", pid.status().message().c_str());
+      never = pid.status().code() == StatusCode::kNotFound;
+      break;
+    }
+    ranks.push_back(*pid);
   }
   return ranks;
 }
-
-int exit_code(int state) { return WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state); }
 
 void signal_all(const std::vector<pid_t>& ranks, int signal_number) {
   for (const pid_t pid : ranks) kill(pid, signal_number);
@@ -66,13 +66,13 @@ int wait_all(std::vector<pid_t> ranks, bool leave_at_once) {
   int64_t asked_us = 0;
   while (!ranks.empty()) {
     for (auto it = ranks.begin(); it != ranks.end();) {
-      int state = 0;
-      if (waitpid(*it, &state, WNOHANG) == 0) {
+      const auto end = child_end(*it);
+      if (!end) {
         ++it;
         continue;
       }
       it = ranks.erase(it);
-      if (first == 0) first = exit_code(state);
+      if (first == 0) first = end->code;
     }
     if (asked_us == 0 && (first != 0 || g_stop != 0 || leave_at_once)) {
       signal_all(ranks, SIGTERM);
@@ -90,19 +90,21 @@ int wait_all(std::vector<pid_t> ranks, bool leave_at_once) {
 
 int run_ranks(const std::string& program, const std::vector<std::string>& args, int count) {
   for (int signal_number : {SIGTERM, SIGINT}) std::signal(signal_number, [](int) { g_stop = 1; });
-  for (int backoff_s = 1; g_stop == 0;) {
+  RestartPause pause;
+  while (g_stop == 0) {
     const int64_t started_us = steady_us();
-    const std::vector<pid_t> ranks = start_all(program, args, count);
+    bool never = false;
+    const std::vector<pid_t> ranks = start_all(program, args, count, never);
     const bool some_missing = static_cast<int>(ranks.size()) < count;
     const int code = wait_all(ranks, some_missing);
     if (code == 0 && !some_missing) return 0;
-    if (code == 2 || code == 127) return code;  // flags, or no such program
+    if (never) return kCannotRunExit;
+    if (code == kBadSetupExit || code == kCannotRunExit) return code;
     if (g_stop != 0) return code;
-    if (steady_us() - started_us > kHealthySeconds * 1'000'000ll) backoff_s = 1;
+    const int wait_s = pause.after(steady_us() - started_us);
     LOG_WARN("cli", "a trainer rank ended (exit code %d, see its line above); all again in %d s",
-             code, backoff_s);
-    for (int i = 0; i < backoff_s * 10 && g_stop == 0; ++i) usleep(kPollUs);
-    backoff_s = std::min(kBackoffSecondsMax, backoff_s * 2);
+             code, wait_s);
+    for (int i = 0; i < wait_s * 10 && g_stop == 0; ++i) usleep(kPollUs);
   }
   return 0;
 }

@@ -12,5 +12,4 @@ add_library(aurora_replay STATIC
   ${CMAKE_CURRENT_LIST_DIR}/rollout_queue.cc
   ${CMAKE_CURRENT_LIST_DIR}/status_table.cc
   ${CMAKE_CURRENT_LIST_DIR}/traffic.cc)
-target_link_libraries(aurora_replay PUBLIC aurora_flags aurora_base aurora_metrics llama_headers
-  ${LLAMA_BUILD}/vendor/cpp-httplib/libcpp-httplib.a Threads::Threads)
+target_link_libraries(aurora_replay PUBLIC aurora_flags aurora_base aurora_metrics llama_headers llama_lib_httplib)

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
@@ -224,6 +225,7 @@ int fail(const Status& status, int exit_code) {
 }  // namespace
 
 int rollouts_main(int argc, char** argv) {
+  follow_parent();
   const auto options = parse_rollout_options({argv + 1, argv + argc});
   if (!options) return fail(options.status(), 2);
   if (options->help) {
@@ -231,6 +233,8 @@ int rollouts_main(int argc, char** argv) {
     return 0;
   }
   if (Status s = check_buffer_url(options->buffer); !s) return fail(s, 2);
+  lower_priority(kIdleClass);
+  offer_to_oom_killer();
   auto target = file_fingerprint(options->model);
   if (!target) return fail(target.status(), 2);
   for (int signal_number : {SIGTERM, SIGINT})

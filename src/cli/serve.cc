@@ -8,15 +8,17 @@
 #include <optional>
 
 #include "aurora_tap_architectures.h"
-#include "base/files.h"
+#include "base/cpu_count.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/companion.h"
 #include "cli/deterministic.h"
+#include "cli/front_page.h"
 #include "cli/rollout_options.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
+#include "cli/state_dir.h"
 #include "gguf.h"
 #include "kernels/kernels.h"
 #include "nats/nats_url.h"
@@ -65,14 +67,6 @@ Status check_target(const ServeOptions& options) {
       "llama-server");
 }
 
-std::string default_state(const std::string& target) {
-  const char* base = std::getenv("XDG_STATE_HOME");
-  const char* home = std::getenv("HOME");
-  const std::string root =
-      base != nullptr ? base : std::string(home != nullptr ? home : ".") + "/.local/state";
-  return root + "/aurora/" + target;
-}
-
 Status check_rollouts(const ServeOptions& options) {
   if (options.rollouts == 0) return Status::ok();
   if (!options.capture) return Status::invalid("--rollouts is learnt from: it needs --capture on");
@@ -98,24 +92,35 @@ Status prepare(ServeOptions& options, std::string& target) {
   target = *fingerprint;
   if (Status status = check_rollouts(options); !status) return status;
   if (options.state.empty()) options.state = default_state(target);
-  return make_dirs(options.state);
+  return make_state(options);
+}
+
+// "" where there is no state.
+std::string in_state(const ServeOptions& options, const char* name) {
+  return options.state.empty() ? "" : options.state + "/" + name;
 }
 
 SpeculatorOptions speculator_options(const ServeOptions& options, const std::string& target) {
   SpeculatorOptions speculator;
   speculator.target = target;
   speculator.target_path = options.model;
-  speculator.traces_dir = options.state + "/traces";
+  speculator.traces_dir = in_state(options, "traces");
   speculator.buffer_url = options.buffer;
-  speculator.registry_dir = options.state + "/drafts";
-  speculator.trainer_status = options.state + "/trainer.status";
+  speculator.registry_dir = in_state(options, "drafts");
+  speculator.trainer_status = in_state(options, "trainer.status");
   speculator.capture = options.capture;
   speculator.capture_rate = options.capture_rate;
+  using Arms = ServeOptions::Arms;
   speculator.gate = options.gate;
+  speculator.ngrams = options.arms == Arms::kAll || options.arms == Arms::kNgram;
+  speculator.chain = options.arms == Arms::kAll || options.arms == Arms::kChain;
   speculator.buffer_bytes_max = static_cast<uint64_t>(options.buffer_mib) << 20;
   speculator.expires_in_s = options.expires_in_s;
   speculator.draft_prob_min = options.draft_prob_min;
   speculator.depth_seed = options.depth_seed;
+  if (options.capture) speculator.state_dir = options.state;
+  speculator.train_share = options.train_share;
+  speculator.cores = cores_allowed();
   return speculator;
 }
 
@@ -125,7 +130,7 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
                                    "--state",
                                    options.state,
                                    "--draft-depth",
-                                   std::to_string(options.draft_depth),
+                                   std::to_string(options.replay_depth()),
                                    "--gate",
                                    options.gate ? "replay" : "off"};
   if (!options.buffer.empty()) args.insert(args.end(), {"--buffer", options.buffer});
@@ -166,12 +171,26 @@ Result<std::unique_ptr<DraftCourier>> start_courier(const ServeOptions& options,
   return start_draft_courier(*url, std::move(*registry), courier);
 }
 
+bool has_threads(const std::vector<std::string>& args) {
+  return std::getenv("LLAMA_ARG_THREADS") != nullptr ||
+         std::any_of(args.begin(), args.end(), [](const std::string& arg) {
+           return arg == "-t" || arg == "--threads" || arg.starts_with("--threads=");
+         });
+}
+
 int run_server(const ServeOptions& options) {
   std::vector<std::string> args = {"aurora serve"};
   args.insert(args.end(), options.server_args.begin(), options.server_args.end());
-  for (const char* fixed : {"--metrics", "--spec-type", "draft-eagle3", "--spec-draft-n-max"})
+  // llama-server takes the cores of the machine, whatever this process may use of them.
+  if (!has_threads(options.server_args)) {
+    for (const std::string& arg : {std::string("-t"), std::to_string(cores_allowed())})
+      args.push_back(arg);
+  }
+  // A config file of llama.cpp may say what check_server_flag() refuses: the last word is ours.
+  for (const char* fixed : {"--cache-reuse", "0", "--no-context-shift", "--metrics", "--spec-type",
+                            "draft-eagle3", "--spec-draft-n-max"})
     args.push_back(fixed);
-  args.push_back(std::to_string(options.draft_depth));
+  args.push_back(std::to_string(options.draft_depth_max()));
   std::vector<char*> argv;
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
@@ -208,11 +227,15 @@ int serve_main(int argc, char** argv) {
     return 2;
   }
   seam = &speculator;
+  front_page = kFrontPage;
   std::optional<Companion> trainer, rollouts;
   if (options.trains())
-    trainer.emplace("trainer",
-                    ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
-  if (options.rollouts > 0) rollouts.emplace("rollouts", rollouts_program(options));
+    trainer.emplace(
+        CompanionOptions{
+            "trainer", [&speculator](const ChildEnd& end) { speculator.trainer_ended(end.code); }},
+        ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
+  if (options.rollouts > 0)
+    rollouts.emplace(CompanionOptions{"rollouts"}, rollouts_program(options));
   const int code = run_server(options);
   rollouts.reset();
   trainer.reset();

@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string_view>
 
 #include "cli/number_flag.h"
+#include "cli/refused_flags.h"
 
 namespace aurora {
 namespace {
@@ -28,7 +30,8 @@ Status need_switch(const char* flag, const std::string& text, const char* yes, b
 
 const std::vector<Flag>& flags() {
   static const std::vector<Flag> list = {
-      {"--state", "DIR", "traces, drafts and checkpoints (default: $XDG_STATE_HOME/aurora/TARGET)",
+      {"--state", "DIR",
+       "traces, drafts and checkpoints (default: under $STATE_DIRECTORY, $XDG_STATE_HOME or $HOME)",
        [](ServeOptions& o, const std::string& v) {
          o.state = v;
          return Status::ok();
@@ -51,7 +54,7 @@ const std::vector<Flag>& flags() {
          o.train = v == "auto" ? Train::kAuto : v == "on" ? Train::kOn : Train::kOff;
          return Status::ok();
        }},
-      {"--gate", "on|off", "a draft serves only where it pays (default: on)",
+      {"--gate", "on|off", "draft only where it pays, and as deep (default: on)",
        [](ServeOptions& o, const std::string& v) {
          return need_switch("--gate", v, "on", o.gate);
        }},
@@ -65,9 +68,27 @@ const std::vector<Flag>& flags() {
        [](ServeOptions& o, const std::string& v) {
          return need_switch("--deterministic", v, "on", o.deterministic);
        }},
-      {"--draft-depth", "N", "tokens drafted a step, 1 to 16 (default: 2)",
+      {"--draft-depth", "auto|N",
+       "most tokens of a draft, 1 to 16 (default: auto, as many as pay at each step)",
        [](ServeOptions& o, const std::string& v) {
+         if (v == "auto") {
+           o.draft_depth = 0;
+           return Status::ok();
+         }
          return need_number("--draft-depth", v, 1, 16, o.draft_depth);
+       }},
+      {"--draft-arms", "all|learnt|ngram|none",
+       "what drafts: the learnt draft, repeated text, both or nothing (default: all)",
+       [](ServeOptions& o, const std::string& v) {
+         using Arms = ServeOptions::Arms;
+         if (v != "all" && v != "learnt" && v != "ngram" && v != "none") {
+           return Status::invalid("--draft-arms is '" + v + "'; give all, learnt, ngram or none");
+         }
+         o.arms = v == "all"      ? Arms::kAll
+                  : v == "learnt" ? Arms::kChain
+                  : v == "ngram"  ? Arms::kNgram
+                                  : Arms::kNone;
+         return Status::ok();
        }},
       {"--draft-p-min", "P",
        "stop a draft before a token less probable than this (default: 0, fixed depth)",
@@ -93,6 +114,12 @@ const std::vector<Flag>& flags() {
       {"--trace-expires-in", "SECONDS", "a trace is deleted after this (default: 0, never)",
        [](ServeOptions& o, const std::string& v) {
          return need_number("--trace-expires-in", v, 0, 10'000'000'000, o.expires_in_s);
+       }},
+      {"--train-share", "S",
+       "share of the time in which requests leave a core to the trainer, 0 to 1 (default: 0.25; 0: "
+       "it learns while the server is idle)",
+       [](ServeOptions& o, const std::string& v) {
+         return need_number("--train-share", v, 0, 1, o.train_share);
        }},
       {"--rollouts", "N",
        "while idle, answer recorded prompts again, N times each, to learn from (default: 0)",
@@ -120,37 +147,44 @@ bool is_trainer_flag(const std::string& arg) {
          std::find(kTrainerFlags.begin(), kTrainerFlags.end(), arg) != kTrainerFlags.end();
 }
 
-struct Refusal {
-  const char* flag;
-  const char* why;
+// A switch: the next argument is not its value.
+bool is_trainer_switch(const std::string& arg) { return arg == "--train-once"; }
+
+const Flag* find_flag(const std::string& name) {
+  for (const Flag& flag : flags())
+    if (name == flag.name) return &flag;
+  return nullptr;
+}
+
+// -1 is a value, --port is none.
+bool is_value(const std::string& text) {
+  return text.size() < 2 || text[0] != '-' ||
+         std::string_view("0123456789.").find(text[1]) != std::string_view::npos;
+}
+
+// The argument at i of a flag that is ours: --name value, or --name=value in one.
+struct OwnArg {
+  std::string name;
+  std::optional<std::string> value;
+  bool joined = false;
 };
 
-// What the flywheel cannot serve yet: refused before the model is loaded, never half working.
-constexpr std::array<Refusal, 17> kRefused = {{
-    {"-md", "the draft is trained here; start from your own with --init FILE"},
-    {"--model-draft", "the draft is trained here; start from your own with --init FILE"},
-    {"--spec-draft-model", "the draft is trained here; start from your own with --init FILE"},
-    {"--spec-type", "aurora serve has one speculator; leave the flag out"},
-    {"--spec-default", "aurora serve has one speculator; leave the flag out"},
-    {"--eagle3", "aurora serve has one speculator; leave the flag out"},
-    {"--mtp", "aurora serve has one speculator; leave the flag out"},
-    {"--spec-draft-n-max", "give --draft-depth N"},
-    {"--lora", "a draft follows one target; merge the adapter into the model file first"},
-    {"--lora-scaled", "a draft follows one target; merge the adapter into the model file first"},
-    {"--context-shift", "shifted cells have no taps to learn from; raise -c"},
-    {"--cache-reuse", "shifted cells have no taps to learn from; the plain prompt cache stays on"},
-    {"--backend-sampling", "the law of each position is read from its logits; leave the flag out"},
-    {"-bs", "the law of each position is read from its logits; leave the flag out"},
-    {"-hf", "download the model first and give -m FILE"},
-    {"--hf-repo", "download the model first and give -m FILE"},
-    {"--models-dir", "aurora serves one target a process; give -m FILE"},
-}};
-
-Status refused(const std::string& arg) {
-  for (const Refusal& refusal : kRefused) {
-    if (arg == refusal.flag)
-      return Status::invalid(arg + " does not go with aurora serve: " + refusal.why);
+OwnArg own_arg(const std::vector<std::string>& args, size_t i) {
+  const size_t equals = args[i].find('=');
+  if (equals != std::string::npos) {
+    return {args[i].substr(0, equals), args[i].substr(equals + 1), true};
   }
+  if (i + 1 < args.size() && is_value(args[i + 1])) return {args[i], args[i + 1], false};
+  return {args[i], std::nullopt, false};
+}
+
+Status take_trainer_flag(const OwnArg& arg, ServeOptions& options) {
+  options.trainer_args.push_back(arg.name);
+  if (is_trainer_switch(arg.name))
+    return arg.joined ? Status::invalid(arg.name + " takes no value") : Status::ok();
+  if (!arg.value)
+    return Status::invalid(arg.name + " needs a value; aurora train --help lists the flags");
+  options.trainer_args.push_back(*arg.value);
   return Status::ok();
 }
 
@@ -159,28 +193,24 @@ Status refused(const std::string& arg) {
 Result<ServeOptions> parse_serve_options(const std::vector<std::string>& args) {
   ServeOptions options;
   if (const char* model = std::getenv("LLAMA_ARG_MODEL")) options.model = model;
+  if (Status status = check_server_variables(); !status) return status;
   for (size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
     if (arg == "-h" || arg == "--help") options.help = true;
-    if (Status status = refused(arg); !status) return status;
-    const bool has_value = i + 1 < args.size();
-    bool ours = false;
-    for (const Flag& flag : flags()) {
-      if (arg != flag.name) continue;
-      if (!has_value) return Status::invalid(arg + " needs a value: " + flag.value);
-      if (Status status = flag.set(options, args[++i]); !status) return status;
-      ours = true;
+    if (Status status = check_server_flag(arg); !status) return status;
+    const OwnArg own = own_arg(args, i);
+    const Flag* flag = find_flag(own.name);
+    if (flag != nullptr) {
+      if (!own.value) return Status::invalid(own.name + " needs a value: " + flag->value);
+      if (Status status = flag->set(options, *own.value); !status) return status;
+      if (!own.joined) ++i;
+    } else if (is_trainer_flag(own.name)) {
+      if (Status status = take_trainer_flag(own, options); !status) return status;
+      if (!own.joined && !is_trainer_switch(own.name)) ++i;
+    } else {
+      if ((arg == "-m" || arg == "--model") && i + 1 < args.size()) options.model = args[i + 1];
+      options.server_args.push_back(arg);
     }
-    if (ours) continue;
-    if (is_trainer_flag(arg)) {
-      if (!has_value)
-        return Status::invalid(arg + " needs a value; aurora train --help lists the flags");
-      options.trainer_args.push_back(arg);
-      options.trainer_args.push_back(args[++i]);
-      continue;
-    }
-    if ((arg == "-m" || arg == "--model") && has_value) options.model = args[i + 1];
-    options.server_args.push_back(arg);
   }
   return options;
 }
@@ -193,7 +223,9 @@ std::string serve_help() {
     text += left + flag.what + "\n";
   }
   text +=
-      "  --train-...                 flags of aurora train, handed on\n\nFlags of llama-server:\n";
+      "  --train-...                 flags of aurora train, handed on\n\n"
+      "Flags of llama-server, and variables, that are refused:\n" +
+      refused_flags_help() + "\nFlags of llama-server:\n";
   return text;
 }
 

@@ -13,6 +13,7 @@ struct Row {
   bool trainer = false;
   std::string silent;
   double age_s, version, accept_len, written, dropped, waiting, lag, rows_per_s;
+  double restarts, exit_code;  // of a server's trainer
 };
 
 double sample(const FleetMember& member, const std::string& name) {
@@ -45,6 +46,8 @@ Row row_of(const FleetMember& member) {
   const bool trains = row.trainer || sample(member, "aurora:trainer_alive") > 0;
   row.lag = trains ? sample(member, "aurora:trainer_lag_records") : NAN;
   row.rows_per_s = trains ? sample(member, "aurora:trainer_rows_per_second") : NAN;
+  row.restarts = sample(member, "aurora:trainer_restarts_total");
+  row.exit_code = row.restarts > 0 ? sample(member, "aurora:trainer_last_exit_code") : NAN;
   return row;
 }
 
@@ -90,6 +93,9 @@ std::string fleet_table(const FleetState& fleet) {
                    cell(row.accept_len, 2).c_str(), cell(row.written, 0).c_str(),
                    cell(row.dropped, 0).c_str(), cell(row.waiting, 0).c_str(),
                    cell(row.lag, 0).c_str(), cell(row.rows_per_s, 0).c_str(), row.age_s);
+    if (row.restarts > 0)
+      out += printed("%-32s its trainer has ended %.0f times, the last time with exit code %.0f\n",
+                     "", row.restarts, row.exit_code);
   }
   if (fleet.traces) {
     out += printed("traces on the brokers: %llu records, %.1f MiB\n",
@@ -109,7 +115,9 @@ std::string fleet_json(const FleetState& fleet) {
     out += json_field("age_s", row.age_s) + json_field("draft_version", row.version) +
            json_field("accept_len", row.accept_len) + json_field("traces_written", row.written) +
            json_field("traces_dropped", row.dropped) + json_field("traces_waiting", row.waiting) +
-           json_field("lag_records", row.lag) + json_field("rows_per_s", row.rows_per_s) + "}";
+           json_field("lag_records", row.lag) + json_field("rows_per_s", row.rows_per_s) +
+           json_field("trainer_restarts", row.restarts) +
+           json_field("trainer_last_exit_code", row.exit_code) + "}";
     between = ", ";
   }
   out += "]";

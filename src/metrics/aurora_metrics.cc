@@ -11,8 +11,10 @@ constexpr std::array<const char*, kTraceDropCount> kDropNames = {
     "queue_full", "buffer_full", "buffer_io",     "buffer_away", "no_rows",
     "opt_out",    "capture_off", "not_sampled",   "lora",        "multimodal",
     "shift",      "aborted",     "not_completion"};
-constexpr std::array<const char*, kDraftSkipCount> kSkipNames = {
-    "no_draft", "kv_short", "rows_missing", "error", "not_paying"};
+constexpr std::array<const char*, kDraftSkipCount> kSkipNames = {"no_draft", "kv_short",
+                                                                 "rows_missing", "error"};
+constexpr std::array<const char*, kArmNameCount> kArmNames = {"request_text", "traffic_text",
+                                                              "chain", "behind"};
 // mismatch: a sound file for another target. corrupt: wrong bytes, weights that are not finite.
 constexpr std::array<const char*, 4> kRefusedNames = {"truncated", "corrupt", "mismatch", "io"};
 
@@ -40,8 +42,11 @@ ServeMetrics::ServeMetrics(Metrics& m)
       rollout_tokens(m.counter("aurora:rollout_tokens_total",
                                "Tokens of rollouts, generated to learn from while idle.")),
       draft_version(m.gauge("aurora:draft_version", "Draft version in service, 0: none.")),
+      draft_on_trial(m.gauge("aurora:draft_version_on_trial",
+                             "Draft version that is compared with the one in service, 0: none.")),
       swaps(m.counter("aurora:swaps_total", "Draft versions adopted.")),
-      rollbacks(m.counter("aurora:rollbacks_total", "Returns to the last good draft version.")),
+      rollbacks(m.counter("aurora:rollbacks_total",
+                          "Draft versions put away, worse than the one they were to replace.")),
       traces_written(m.counter("aurora:traces_written_total", "Traces appended to the buffer.")),
       trace_queue_depth(m.gauge("aurora:trace_queue_depth", "Traces waiting for the writer.")),
       capture_time(m.time_counter("aurora:capture_seconds_total",
@@ -56,10 +61,21 @@ ServeMetrics::ServeMetrics(Metrics& m)
       trainer_rows_per_second(
           m.gauge("aurora:trainer_rows_per_second", "Rows that the trainer learns from.")),
       trainer_steps(m.gauge("aurora:trainer_steps_total", "Optimizer steps of the trainer.")),
+      trainer_dropped_records(
+          m.gauge("aurora:trainer_dropped_records_total",
+                  "Traces that the trainer could not learn from, or has died of.")),
+      trainer_restarts(m.counter("aurora:trainer_restarts_total",
+                                 "Times that the trainer beside this server has ended.")),
+      trainer_last_exit_code(
+          m.gauge("aurora:trainer_last_exit_code", "Of its last end; 128 and more: by a signal.")),
       dropped_(counters(m, "aurora:traces_dropped_total", "Requests that left no trace.", "cause",
                         kDropNames)),
       skipped_(counters(m, "aurora:drafting_skipped_total", "Steps without a proposal.", "cause",
                         kSkipNames)),
+      arm_drafted_(counters(m, "aurora:arm_draft_tokens_total",
+                            "Draft tokens verified, by where they came from.", "arm", kArmNames)),
+      arm_accepted_(counters(m, "aurora:arm_accepted_tokens_total",
+                             "Draft tokens accepted, by where they came from.", "arm", kArmNames)),
       refused_(counters(m, "aurora:draft_refused_total", "Draft files refused.", "reason",
                         kRefusedNames)) {
   for (size_t i = 0; i < kDraftPositions; ++i) {
@@ -92,6 +108,7 @@ void ServeMetrics::read_trainer(const std::string& path, int64_t now_ms) {
   trainer_lag_records.set(status->lag_records);
   trainer_rows_per_second.set(status->rows_per_second);
   trainer_steps.set(static_cast<double>(status->steps));
+  trainer_dropped_records.set(static_cast<double>(status->dropped_records));
 }
 
 }  // namespace aurora

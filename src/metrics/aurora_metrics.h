@@ -31,8 +31,11 @@ enum class TraceDrop {
 inline constexpr size_t kTraceDropCount = 13;
 
 // Why a slot proposed nothing in a step.
-enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError, kNotPaying };
-inline constexpr size_t kDraftSkipCount = 5;
+enum class DraftSkip { kNoDraft, kKvShort, kRowsMissing, kError };
+inline constexpr size_t kDraftSkipCount = 4;
+
+// Where a drafted token came from.
+inline constexpr size_t kArmNameCount = 4;  // request_text, traffic_text, chain, behind
 
 inline constexpr size_t kDraftPositions = 8;  // later positions count under the last
 
@@ -41,6 +44,8 @@ struct ServeMetrics {
 
   Counter& traces_dropped(TraceDrop cause) const { return *dropped_[static_cast<size_t>(cause)]; }
   Counter& drafting_skipped(DraftSkip cause) const { return *skipped_[static_cast<size_t>(cause)]; }
+  Counter& arm_drafted(size_t arm) const { return *arm_drafted_[arm]; }
+  Counter& arm_accepted(size_t arm) const { return *arm_accepted_[arm]; }
   Counter& accepted_at(size_t position) const;  // 0: the first drafted token
   Counter& draft_refused(
       StatusCode why) const;  // of check_draft_file, Registry::verify or the load
@@ -55,6 +60,7 @@ struct ServeMetrics {
   Counter& generated_tokens;  // accept length = generated_tokens / target_steps
   Counter& rollout_tokens;    // of rollouts, which the two above leave out
   Gauge& draft_version;       // 0: none
+  Gauge& draft_on_trial;      // version that is compared with it, 0: none
   Counter& swaps;
   Counter& rollbacks;
   Counter& traces_written;
@@ -66,10 +72,15 @@ struct ServeMetrics {
   Gauge& trainer_lag_records;
   Gauge& trainer_rows_per_second;
   Gauge& trainer_steps;
+  Gauge& trainer_dropped_records;
+  Counter& trainer_restarts;      // of the one beside this server
+  Gauge& trainer_last_exit_code;  // 128 + signal; -1: unknown
 
  private:
   std::array<Counter*, kTraceDropCount> dropped_;
   std::array<Counter*, kDraftSkipCount> skipped_;
+  std::array<Counter*, kArmNameCount> arm_drafted_;
+  std::array<Counter*, kArmNameCount> arm_accepted_;
   std::array<Counter*, kDraftPositions> accepted_;
   std::array<Counter*, 4> refused_;
 };

@@ -15,6 +15,7 @@ constexpr const char* kUpdated = "aurora:trainer_updated_ms";
 constexpr const char* kLag = "aurora:trainer_lag_records";
 constexpr const char* kRows = "aurora:trainer_rows_per_second";
 constexpr const char* kSteps = "aurora:trainer_steps_total";
+constexpr const char* kDropped = "aurora:trainer_dropped_records_total";
 constexpr size_t kStatusBytesMax = 64 << 10;
 constexpr double kCountMax = 9e15;  // every whole number up to here is a double
 
@@ -26,6 +27,7 @@ Status write_trainer_status(const std::string& path, const TrainerStatus& status
   metrics.gauge(kLag, "Traces that the trainer has yet to read.").set(status.lag_records);
   metrics.gauge(kRows, "Rows that the trainer learns from.").set(status.rows_per_second);
   metrics.counter(kSteps, "Optimizer steps.").add(status.steps);
+  metrics.counter(kDropped, "Traces that could not be learnt from.").add(status.dropped_records);
   return write_file_atomically(path, metrics.text());
 }
 
@@ -33,7 +35,7 @@ Result<TrainerStatus> read_trainer_status(const std::string& path) {
   const Result<std::string> text = read_file(path, kStatusBytesMax);
   if (!text) return text.status();
   const std::map<std::string, double> samples = parse_metrics(*text);
-  for (const char* name : {kUpdated, kLag, kRows, kSteps}) {
+  for (const char* name : {kUpdated, kLag, kRows, kSteps, kDropped}) {
     const auto found = samples.find(name);
     // Also false for NaN.
     if (found == samples.end() || !(std::abs(found->second) < kCountMax)) {
@@ -45,6 +47,7 @@ Result<TrainerStatus> read_trainer_status(const std::string& path) {
   status.lag_records = samples.at(kLag);
   status.rows_per_second = samples.at(kRows);
   status.steps = static_cast<uint64_t>(std::max(0.0, samples.at(kSteps)));
+  status.dropped_records = static_cast<uint64_t>(std::max(0.0, samples.at(kDropped)));
   return status;
 }
 

@@ -16,6 +16,7 @@ struct TrainerStatus {
   double lag_records = 0;
   double rows_per_second = 0;
   uint64_t steps = 0;
+  uint64_t dropped_records = 0;  // could not be learnt from, or have killed the trainer
 };
 
 Status write_trainer_status(const std::string& path, const TrainerStatus& status);  // atomically

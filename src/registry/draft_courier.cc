@@ -6,6 +6,7 @@
 #include <cctype>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <map>
 
@@ -59,6 +60,7 @@ class Courier final : public DraftCourier {
 
  private:
   void run();
+  Status look_or_say_why();
   Status look();
   Status look_for_newer();
   Status send_newer();
@@ -90,7 +92,7 @@ class Courier final : public DraftCourier {
 
 void Courier::run() {
   while (true) {
-    const Status status = look();
+    const Status status = look_or_say_why();
     if (!status) prepared_ = false;
     const std::string complaint = status ? "" : status.to_string();
     if (!status && complaint != complaint_) {
@@ -106,9 +108,18 @@ void Courier::run() {
   // What was published last goes out before the trainer leaves.
   const bool sends = options_.role == DraftCourierOptions::Role::kTrainer;
   if (sends && connection_->connected()) {
-    if (Status status = look(); !status) {
+    if (Status status = look_or_say_why(); !status) {
       LOG_WARN("registry", "the last draft stays here: %s", status.to_string().c_str());
     }
+  }
+}
+
+// What a broker sends is parsed on this thread: nothing of it may end the process.
+Status Courier::look_or_say_why() {
+  try {
+    return look();
+  } catch (const std::exception& e) {
+    return Status::internal(e.what());
   }
 }
 

@@ -66,6 +66,7 @@ Name parse_name(std::string_view name) {
 struct Scan {
   std::vector<int64_t> manifests;  // rising
   std::vector<int64_t> ggufs;      // rising
+  std::vector<int64_t> verdicts;   // rising
   int64_t highest = 0;             // over all of our names, unfinished ones too
 };
 
@@ -79,10 +80,12 @@ Result<Scan> scan(const std::string& dir) {
     // Only names as we write them: "draft-7.json" is not version 7's file.
     if (name == file_name(parsed.version, kManifest)) found.manifests.push_back(parsed.version);
     if (name == file_name(parsed.version, kGguf)) found.ggufs.push_back(parsed.version);
+    if (name == file_name(parsed.version, kVerdict)) found.verdicts.push_back(parsed.version);
   }
   if (error) return Status::io("cannot list the draft registry " + dir + ": " + error.message());
   std::sort(found.manifests.begin(), found.manifests.end());
   std::sort(found.ggufs.begin(), found.ggufs.end());
+  std::sort(found.verdicts.begin(), found.verdicts.end());
   return found;
 }
 
@@ -104,6 +107,11 @@ Result<FileHandle> lock(const std::string& dir) {
     std::this_thread::sleep_for(kLockRetry);
   }
   return handle;
+}
+
+Status remove_file(const std::string& file) {
+  if (::unlink(file.c_str()) == 0 || errno == ENOENT) return Status::ok();
+  return Status::io("cannot remove " + file + ": " + std::strerror(errno));
 }
 
 // Size and sha256 of a file against the manifest.
@@ -173,25 +181,53 @@ Result<std::vector<DraftManifest>> Registry::list() const {
   return manifests;
 }
 
-Result<std::optional<DraftManifest>> Registry::newest(const std::string& target) const {
+Result<std::vector<Registry::Judged>> Registry::judged(const std::string& target) const {
   const Result<Scan> found = scan(dir_);
   if (!found) return found.status();
+  std::vector<Judged> all;
   for (auto version = found->manifests.rbegin(); version != found->manifests.rend(); ++version) {
     // Pruned: the manifest outlives its weights.
     if (!std::binary_search(found->ggufs.begin(), found->ggufs.end(), *version)) continue;
     std::optional<DraftManifest> one = manifest(*version);
     if (!one || !one->serve || one->target != target) continue;
-    const Result<std::optional<DraftVerdict>> judged = verdict(*version);
-    if (!judged) {
+    Result<std::optional<DraftVerdict>> said = verdict(*version);
+    if (!said) {
       // It may say that the version was refused.
       logged_->warn_once("skipping version " + std::to_string(*version) + ": " +
-                         judged.status().to_string());
+                         said.status().to_string());
       continue;
     }
-    if (*judged && (*judged)->kind != DraftVerdict::Kind::kServing) continue;
-    return one;
+    if (*said && (*said)->kind == DraftVerdict::Kind::kRefused) continue;
+    all.push_back({std::move(*one), std::move(*said)});
   }
+  return all;
+}
+
+Result<std::optional<DraftManifest>> Registry::newest(const std::string& target) const {
+  auto all = judged(target);
+  if (!all) return all.status();
+  for (Judged& one : *all)
+    if (!one.rolled_back()) return std::optional<DraftManifest>(std::move(one.manifest));
   return std::optional<DraftManifest>{};
+}
+
+Result<std::vector<DraftManifest>> Registry::candidates(const std::string& target) const {
+  auto all = judged(target);
+  if (!all) return all.status();
+  std::stable_partition(all->begin(), all->end(),
+                        [](const Judged& one) { return !one.rolled_back(); });
+  std::vector<DraftManifest> manifests;
+  for (Judged& one : *all) manifests.push_back(std::move(one.manifest));
+  return manifests;
+}
+
+Result<std::optional<DraftManifest>> Registry::serving(const std::string& target) const {
+  auto all = judged(target);
+  if (!all) return all.status();
+  for (Judged& one : *all)
+    if (one.verdict && one.verdict->kind == DraftVerdict::Kind::kServing)
+      return std::optional<DraftManifest>(std::move(one.manifest));
+  return newest(target);
 }
 
 Result<std::optional<DraftVerdict>> Registry::verdict(int64_t version) const {
@@ -263,7 +299,7 @@ Status Registry::verify(const DraftManifest& manifest) const {
   return verify_file(gguf_path(manifest.version), manifest);
 }
 
-Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned) {
+Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned, size_t keep_manifests) {
   const Result<FileHandle> held = lock(dir_);
   if (!held) return held.status();
   const Result<Scan> found = scan(dir_);
@@ -279,12 +315,31 @@ Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned) {
     }
     // Without a manifest: left by a publisher that died in between, and the lock says that none is
     // at it now.
-    const std::string file = gguf_path(*version);
-    if (::unlink(file.c_str()) != 0 && errno != ENOENT) {
-      return Status::io("cannot remove " + file + ": " + std::strerror(errno));
-    }
+    if (Status status = remove_file(gguf_path(*version)); !status) return status;
   }
-  return Status::ok();
+  return prune_manifests(keep_manifests, pinned);
+}
+
+// With the lock held. The newest stay, so that no version number is ever given again.
+Status Registry::prune_manifests(size_t keep, const std::vector<int64_t>& pinned) {
+  const Result<Scan> found = scan(dir_);
+  if (!found) return found.status();
+  const auto& manifests = found->manifests;
+  if (manifests.size() <= keep) return Status::ok();
+  const int64_t first_kept = manifests[manifests.size() - std::max<size_t>(1, keep)];
+  const auto remove_old = [&](const std::vector<int64_t>& versions, const char* suffix) {
+    for (const int64_t version : versions) {
+      if (version >= first_kept) break;
+      if (std::binary_search(found->ggufs.begin(), found->ggufs.end(), version)) continue;
+      if (std::find(pinned.begin(), pinned.end(), version) != pinned.end()) continue;
+      if (Status status = remove_file(path(version, suffix)); !status) return status;
+    }
+    return Status::ok();
+  };
+  // A verdict without a manifest says nothing; the other way round a refused version would look
+  // like a good one.
+  if (Status status = remove_old(manifests, kManifest); !status) return status;
+  return remove_old(found->verdicts, kVerdict);
 }
 
 }  // namespace aurora

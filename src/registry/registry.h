@@ -44,6 +44,8 @@ struct DraftVerdict {
 
 class Registry {
  public:
+  static constexpr size_t kManifestsKept = 1000;
+
   // Creates dir (0700). Never deletes on open; leftovers of a dead publisher (".tmp") are ignored
   // and reused.
   static Result<Registry> open(std::string dir);
@@ -52,6 +54,12 @@ class Registry {
   // kRefused/kRolledBack, target == `target` and its gguf not pruned. nullopt: none yet. A broken
   // manifest or verdict is skipped, logged once.
   Result<std::optional<DraftManifest>> newest(const std::string& target) const;
+  // Every version that newest() would look at, newest first; those that a server put away once come
+  // behind the others. What may serve, in the order in which to try.
+  Result<std::vector<DraftManifest>> candidates(const std::string& target) const;
+  // The version that a server said is good, the newest of them; newest() where none was judged yet.
+  // What a trainer has to beat.
+  Result<std::optional<DraftManifest>> serving(const std::string& target) const;
   Result<std::vector<DraftManifest>> list() const;  // by rising version, all targets
   Result<std::optional<DraftVerdict>> verdict(int64_t version) const;
 
@@ -69,9 +77,11 @@ class Registry {
   std::string gguf_path(int64_t version) const;
   // Size and sha256 of the file against its manifest. kCorrupt names the file and both values.
   Status verify(const DraftManifest& manifest) const;
-  // Removes gguf files (manifests stay) beyond the newest `keep` of each target, never a version in
-  // `pinned`. For the publisher.
-  Status prune(size_t keep, const std::vector<int64_t>& pinned);
+  // Removes gguf files beyond the newest `keep` of each target, never a version in `pinned`, and
+  // manifests and verdicts of versions without one beyond the newest `keep_manifests`: whoever
+  // lists the folder reads all of them. For the publisher.
+  Status prune(size_t keep, const std::vector<int64_t>& pinned,
+               size_t keep_manifests = kManifestsKept);
 
   const std::string& dir() const { return dir_; }
 
@@ -80,7 +90,14 @@ class Registry {
   explicit Registry(std::string dir);
   std::string path(int64_t version, const char* suffix) const;
   std::optional<DraftManifest> manifest(int64_t version) const;
+  struct Judged {
+    DraftManifest manifest;
+    std::optional<DraftVerdict> verdict;
+    bool rolled_back() const { return verdict && verdict->kind == DraftVerdict::Kind::kRolledBack; }
+  };
+  Result<std::vector<Judged>> judged(const std::string& target) const;  // newest first, not refused
   Status put(const std::string& staged, const DraftManifest& manifest);
+  Status prune_manifests(size_t keep, const std::vector<int64_t>& pinned);
 
   std::string dir_;
   std::shared_ptr<Logged> logged_;  // shared by copies; own lock

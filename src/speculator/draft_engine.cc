@@ -50,7 +50,8 @@ DraftEngine::DraftEngine(llama_model_ptr model, llama_context_ptr context, int64
       version_(version),
       hidden_(llama_model_n_embd(model_.get())),
       vocab_(llama_vocab_n_tokens(llama_model_get_vocab(model_.get()))),
-      built_(static_cast<size_t>(host.slots)) {}
+      built_(static_cast<size_t>(host.slots)),
+      output_(static_cast<size_t>(host.slots), -1) {}
 
 void DraftEngine::set_threads(int32_t threads) {
   llama_set_n_threads(context_.get(), threads, threads);
@@ -61,24 +62,46 @@ void DraftEngine::forget_all() {
   for (auto& entries : built_) entries.clear();
 }
 
-// Appends the pairs (row i, token i + 1) that the KV lacks; the last row's token is *next, or it is
-// left out.
+// How many of the rows' pairs the KV holds already.
+size_t DraftEngine::same_rows(int32_t slot, std::span<const KeptRowPtr> rows,
+                              const int32_t* next) const {
+  const auto& entries = built_[static_cast<size_t>(slot)];
+  const size_t usable = next != nullptr ? rows.size() : rows.size() - 1;
+  const auto follower = [&](size_t i) { return i + 1 < rows.size() ? rows[i + 1]->token : *next; };
+  // Rows before the first known one have an empty entry and nothing in the KV.
+  const auto wanted = [&](size_t i) { return rows[i] ? Entry{rows[i]->id, follower(i)} : Entry{}; };
+  const size_t limit = std::min(entries.size(), usable);
+  size_t same = 0;
+  while (same < limit && entries[same] == wanted(same)) ++same;
+  return same;
+}
+
+// A guess for the price of drafting: rows that changed below the end of what is built show up when
+// it is done.
+int32_t DraftEngine::rows_missing(int32_t slot, const KeptRows& rows) const {
+  const auto& entries = built_[static_cast<size_t>(slot)];
+  size_t same = std::min(entries.size(), rows.rows.size());
+  const auto id = [&](size_t i) { return rows.rows[i] ? rows.rows[i]->id : 0; };
+  while (same > 0 && entries[same - 1].row_id != id(same - 1)) --same;
+  return static_cast<int32_t>(rows.rows.size() - same);
+}
+
+// Appends the pairs (row i, token i + 1) that the KV lacks, kFillRows at most; the last row's token
+// is *next, or it is left out.
 void DraftEngine::collect(int32_t slot, std::span<const KeptRowPtr> rows, const int32_t* next,
                           std::vector<Pair>& pairs) {
   auto& entries = built_[static_cast<size_t>(slot)];
   const size_t usable = next != nullptr ? rows.size() : rows.size() - 1;
-  const auto follower = [&](size_t i) { return i + 1 < rows.size() ? rows[i + 1]->token : *next; };
-  size_t same = 0;
-  const size_t limit = std::min(entries.size(), usable);
-  while (same < limit && entries[same].row_id == rows[same]->id &&
-         entries[same].next == follower(same))
-    ++same;
+  size_t same = same_rows(slot, rows, next);
   // A wish wants the last pair's output, so that pair is always computed.
   if (next != nullptr && same == usable) --same;
   llama_memory_seq_rm(llama_get_memory(context_.get()), slot, static_cast<llama_pos>(same), -1);
   entries.resize(same);
-  for (size_t i = same; i < usable; ++i) {
-    pairs.push_back({slot, static_cast<int32_t>(i), follower(i), rows[i].get(),
+  for (; same < usable && !rows[same]; ++same) entries.emplace_back();
+  const size_t end = next != nullptr ? std::min(usable, same + kFillRows) : usable;
+  for (size_t i = same; i < end; ++i) {
+    const int32_t follower = i + 1 < rows.size() ? rows[i + 1]->token : *next;
+    pairs.push_back({slot, static_cast<int32_t>(i), follower, rows[i].get(),
                      next != nullptr && i + 1 == usable});
   }
 }
@@ -119,9 +142,7 @@ Status DraftEngine::build(std::span<const Pair> pairs) {
       const float* state = states_.data() + i * static_cast<size_t>(hidden_);
       batch.set_embd(index, {state, 1, static_cast<size_t>(hidden_)});
     }
-    if (llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch.get()) != 0) {
-      return Status::internal("the draft's decoder failed");
-    }
+    if (Status status = decode(batch); !status) return status;
     for (const Pair& pair : part) {
       built_[static_cast<size_t>(pair.slot)].push_back({pair.row->id, pair.next});
     }
@@ -138,56 +159,72 @@ Status DraftEngine::prefill(int32_t slot, std::span<const KeptRowPtr> rows) {
   return status;
 }
 
-Status DraftEngine::draft(std::span<Wish> wishes) {
-  pairs_.clear();
-  for (const Wish& wish : wishes) collect(wish.slot, wish.rows->rows, &wish.next, pairs_);
-  // The eagle3 graph returns the first rows of a batch, whichever asked for output: rows that only
-  // fill the KV and rows that draft go in batches of their own.
-  const auto drafting = std::stable_partition(pairs_.begin(), pairs_.end(),
-                                              [](const Pair& pair) { return !pair.output; });
-  const std::span<const Pair> fill(pairs_.begin(), drafting), last(drafting, pairs_.end());
-  Status status = build(fill);
-  if (status) status = build(last);
-  if (status) status = chain(wishes);
-  if (!status) {
-    for (Wish& wish : wishes) wish.tokens.clear();
-    forget_all();
+Status DraftEngine::decode(common_batch& batch) {
+  if (llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch.get()) != 0)
+    return Status::internal("the draft's decoder failed");
+  return Status::ok();
+}
+
+// The argmax of an output row becomes the wish's newest token.
+Status DraftEngine::take(ChainWish& wish, int32_t output) {
+  const float* logits = llama_get_logits_ith(context_.get(), output);
+  if (logits == nullptr) return Status::internal("the draft gave no output");
+  const TopToken top = top_token({logits, static_cast<size_t>(vocab_)});
+  wish.tokens.push_back(top.id);
+  wish.probs.push_back(top.prob);
+  output_[static_cast<size_t>(wish.slot)] = output;
+  return Status::ok();
+}
+
+Status DraftEngine::forget(std::span<ChainWish* const> wishes, Status status) {
+  for (ChainWish* wish : wishes) {
+    wish->tokens.clear();
+    wish->probs.clear();
   }
+  forget_all();
   return status;
 }
 
-// Depth by depth: each slot's newest token and the state that drafted it make the next input. The
-// entries it leaves in the KV stand on drafted states; the next collect() removes them and the
-// accepted positions get true taps.
-Status DraftEngine::chain(std::span<Wish> wishes) {
-  std::vector<std::pair<size_t, int32_t>> active;  // wish, index of its output in the last batch
-  for (size_t i = 0; i < wishes.size(); ++i) active.emplace_back(i, static_cast<int32_t>(i));
-  while (!active.empty()) {
-    common_batch batch(context_.get());
-    std::vector<std::pair<size_t, int32_t>> still;
-    for (const auto& [index, output] : active) {
-      Wish& wish = wishes[index];
-      const float* logits = llama_get_logits_ith(context_.get(), output);
-      const float* state = llama_get_embeddings_nextn_ith(context_.get(), output);
-      if (logits == nullptr || state == nullptr)
-        return Status::internal("the draft gave no output");
-      const TopToken top = top_token({logits, static_cast<size_t>(vocab_)});
-      if (top.prob < wish.prob_min) continue;
-      wish.tokens.push_back(top.id);
-      wish.probs.push_back(top.prob);
-      if (static_cast<int32_t>(wish.tokens.size()) >= wish.depth) continue;
-      const auto position = static_cast<llama_pos>(wish.rows->rows.size() - 1 + wish.tokens.size());
-      const int32_t at = batch.add(top.id, position, wish.slot, true);
-      batch.set_embd(at, {state, 1, static_cast<size_t>(hidden_)});
-      still.emplace_back(index, at);
-    }
-    active = std::move(still);
-    if (active.empty()) break;
-    if (llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch.get()) != 0) {
-      return Status::internal("the draft's decoder failed");
-    }
+Status DraftEngine::begin(std::span<ChainWish* const> wishes) {
+  pairs_.clear();
+  for (ChainWish* wish : wishes) {
+    wish->tokens.clear();
+    wish->probs.clear();
+    collect(wish->slot, wish->rows->rows, &wish->next, pairs_);
   }
-  return Status::ok();
+  // Rows that draft come last, all of them in the last decode: their outputs are read after it.
+  const auto drafting = std::stable_partition(pairs_.begin(), pairs_.end(),
+                                              [](const Pair& pair) { return !pair.output; });
+  const auto fill = static_cast<size_t>(drafting - pairs_.begin());
+  const std::span<const Pair> pairs(pairs_);
+  const size_t alone = pairs.size() <= kDecodeRows ? 0 : fill;
+  Status status = build(pairs.first(alone));
+  if (status) status = build(pairs.subspan(alone));
+  for (size_t i = fill; status && i < pairs.size(); ++i) {
+    const auto wish = std::find_if(wishes.begin(), wishes.end(),
+                                   [&](const ChainWish* w) { return w->slot == pairs[i].slot; });
+    status = take(**wish, static_cast<int32_t>(i - alone));
+  }
+  return status ? status : forget(wishes, std::move(status));
+}
+
+// Each slot's newest token and the state that drafted it make the next input. The entries it leaves
+// in the KV stand on drafted states; the next collect() removes them and the accepted positions get
+// true taps.
+Status DraftEngine::next(std::span<ChainWish* const> wishes) {
+  common_batch batch(context_.get());
+  for (ChainWish* wish : wishes) {
+    const int32_t output = output_[static_cast<size_t>(wish->slot)];
+    const float* state = llama_get_embeddings_nextn_ith(context_.get(), output);
+    if (state == nullptr) return forget(wishes, Status::internal("the draft gave no state"));
+    const auto position = static_cast<llama_pos>(wish->rows->rows.size() - 1 + wish->tokens.size());
+    const int32_t at = batch.add(wish->tokens.back(), position, wish->slot, true);
+    batch.set_embd(at, {state, 1, static_cast<size_t>(hidden_)});
+  }
+  Status status = decode(batch);
+  for (size_t i = 0; status && i < wishes.size(); ++i)
+    status = take(*wishes[i], static_cast<int32_t>(i));
+  return status ? status : forget(wishes, std::move(status));
 }
 
 }  // namespace aurora

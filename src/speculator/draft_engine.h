@@ -13,6 +13,9 @@
 #include "aurora_seam.h"
 #include "base/status.h"
 #include "llama-cpp.h"
+#include "speculator/chain_drafter.h"
+
+struct common_batch;
 
 namespace aurora {
 
@@ -24,20 +27,8 @@ struct DraftHost {
 
 // Not thread-safe: one thread at a time owns it (the loader until adoption, then the engine
 // thread).
-class DraftEngine {
+class DraftEngine : public ChainDrafter {
  public:
-  // A slot's wish for a draft. rows are [0, n) of the tokens in the target's KV, next is x_n, not
-  // decoded yet.
-  struct Wish {
-    int32_t slot = 0;
-    const KeptRows* rows = nullptr;
-    int32_t next = 0;
-    int32_t depth = 0;            // most tokens to draft
-    float prob_min = 0;           // stop before a token the draft finds less probable than this
-    std::vector<int32_t> tokens;  // out
-    std::vector<float> probs;     // out, the draft's own probability of each
-  };
-
   static Result<std::unique_ptr<DraftEngine>> load(const std::string& path, int64_t version,
                                                    const DraftHost& host);
 
@@ -45,18 +36,21 @@ class DraftEngine {
   // adoption.
   Status prefill(int32_t slot, std::span<const KeptRowPtr> rows);
 
-  // Drafts for all wishes in common batches: one decode for the rows not built yet, one for each
-  // further depth. On an error nothing is drafted and the KV is empty again: the next call rebuilds
-  // it.
-  Status draft(std::span<Wish> wishes);
+  int64_t version() const override { return version_; }
+  int32_t rows_missing(int32_t slot, const KeptRows& rows) const override;
+  // At most kFillRows rows of a slot are built in one step; on an error the KV is empty again and
+  // the next call rebuilds it.
+  Status begin(std::span<ChainWish* const> wishes) override;
+  Status next(std::span<ChainWish* const> wishes) override;
+  void set_threads(int32_t threads) override;
 
-  void set_threads(int32_t threads);
-  int64_t version() const { return version_; }
+  static constexpr size_t kFillRows = 512;
 
  private:
   struct Entry {  // draft KV at a position: this row's taps with the token that follows it
     uint64_t row_id = 0;
     int32_t next = 0;
+    bool operator==(const Entry&) const = default;
   };
   struct Pair {
     int32_t slot;
@@ -69,11 +63,14 @@ class DraftEngine {
   DraftEngine(llama_model_ptr model, llama_context_ptr context, int64_t version,
               const DraftHost& host);
 
+  size_t same_rows(int32_t slot, std::span<const KeptRowPtr> rows, const int32_t* next) const;
   void collect(int32_t slot, std::span<const KeptRowPtr> rows, const int32_t* next,
                std::vector<Pair>& pairs);
   Status build(std::span<const Pair> pairs);
   Status encode(std::span<const Pair> pairs);
-  Status chain(std::span<Wish> wishes);
+  Status decode(common_batch& batch);
+  Status take(ChainWish& wish, int32_t output);
+  Status forget(std::span<ChainWish* const> wishes, Status status);
   void forget_all();
 
   llama_model_ptr model_;
@@ -82,6 +79,7 @@ class DraftEngine {
   const int32_t hidden_;
   const int32_t vocab_;
   std::vector<std::vector<Entry>> built_;  // by slot, index = position
+  std::vector<int32_t> output_;            // by slot, of the last batch; -1: none
   std::vector<Pair> pairs_;
   std::vector<float> features_;  // [rows, 3D]
   std::vector<float> states_;    // [rows, D]

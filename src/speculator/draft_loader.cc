@@ -4,12 +4,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace aurora {
 namespace {
 
 constexpr int kLoaderNice = 10;
+constexpr size_t kVerdictsMax = 64;
+constexpr size_t kTriedMax = 64;
+constexpr int64_t kRetrySecondsMax = 600;
 constexpr std::chrono::milliseconds kRowsWait(300);  // no step in this time: nobody is being served
 
 void lower_priority() {
@@ -26,14 +34,21 @@ DraftLoader::~DraftLoader() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
+    append(outbox_, inbox_);  // the last verdicts are written, too
   }
   changed_.notify_all();
   thread_.join();
 }
 
-std::unique_ptr<DraftEngine> DraftLoader::take() {
+DraftLoader::Ready DraftLoader::take() {
   std::unique_lock lock(mutex_, std::try_to_lock);
-  return lock.owns_lock() ? std::move(ready_) : nullptr;
+  return lock.owns_lock() ? std::exchange(ready_, {}) : Ready{};
+}
+
+bool DraftLoader::set_wanted(std::function<bool(int64_t)> wanted) {
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (lock.owns_lock()) wanted_ = std::move(wanted);
+  return lock.owns_lock();
 }
 
 void DraftLoader::give_rows(std::vector<std::pair<int32_t, std::vector<KeptRowPtr>>> rows) {
@@ -46,69 +61,113 @@ void DraftLoader::give_rows(std::vector<std::pair<int32_t, std::vector<KeptRowPt
 }
 
 void DraftLoader::report(DraftVerdict verdict) {
-  std::lock_guard lock(mutex_);
-  if (verdicts_.size() < 64) verdicts_.push_back(std::move(verdict));
+  if (outbox_.verdicts.size() < kVerdictsMax) outbox_.verdicts.push_back(std::move(verdict));
 }
 
-void DraftLoader::retire(std::unique_ptr<DraftEngine> engine) {
-  if (!engine) return;
-  std::lock_guard lock(mutex_);
-  retired_.push_back(std::move(engine));
+void DraftLoader::retire(std::unique_ptr<ChainDrafter> engine) {
+  if (engine) outbox_.retired.push_back(std::move(engine));
+}
+
+void DraftLoader::hand_over() {
+  if (outbox_.empty()) return;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return;
+  append(outbox_, inbox_);
+}
+
+void DraftLoader::append(Outbox& from, Outbox& to) {
+  std::move(from.retired.begin(), from.retired.end(), std::back_inserter(to.retired));
+  std::move(from.verdicts.begin(), from.verdicts.end(), std::back_inserter(to.verdicts));
+  from = {};
 }
 
 void DraftLoader::run() {
   lower_priority();
-  while (true) {
-    look();
-    std::vector<std::unique_ptr<DraftEngine>> retired;
-    std::vector<DraftVerdict> verdicts;
+  for (bool stopping = false; !stopping;) {
+    try {
+      look();
+    } catch (const std::exception& error) {  // out of memory, most likely: the next look may do
+      LOG_WARN("speculator", "looking for drafts: %s", error.what());
+    }
+    Outbox inbox;
     {
       std::unique_lock lock(mutex_);
       changed_.wait_for(lock, std::chrono::milliseconds(options_.poll_ms),
                         [this] { return stopping_; });
-      retired.swap(retired_);
-      verdicts.swap(verdicts_);
-      if (stopping_) return;
+      std::swap(inbox, inbox_);
+      stopping = stopping_;
     }
-    auto registry = Registry::open(options_.registry_dir);
-    for (const DraftVerdict& verdict : verdicts) {
-      const Status status = registry ? registry->write_verdict(verdict) : registry.status();
-      if (!status)
-        LOG_WARN("speculator", "verdict on draft %lld not written: %s",
-                 static_cast<long long>(verdict.version), status.to_string().c_str());
-    }
+    write(inbox.verdicts);
   }
 }
 
+void DraftLoader::write(const std::vector<DraftVerdict>& verdicts) {
+  for (const DraftVerdict& verdict : verdicts) {
+    const Status status =
+        registry_ ? registry_->write_verdict(verdict) : Status::io("the registry cannot be opened");
+    if (!status)
+      LOG_WARN("speculator", "verdict on draft %lld not written: %s",
+               static_cast<long long>(verdict.version), status.to_string().c_str());
+  }
+}
+
+bool DraftLoader::may_try(int64_t version) const {
+  return std::none_of(tried_.begin(), tried_.end(), [version](const Tried& tried) {
+    return tried.version == version && steady_us() < tried.again_us;
+  });
+}
+
+// Newest first, until one is ready or none is left.
 void DraftLoader::look() {
-  auto registry = Registry::open(options_.registry_dir);
-  if (!registry) return;
-  const auto newest = registry->newest(options_.target);
-  if (!newest || !newest->has_value()) return;
-  const DraftManifest& manifest = **newest;
-  if (manifest.version <= newest_seen_) return;
-  newest_seen_ = manifest.version;
-  if (options_.gate && manifest.replay_accept_len <= options_.pays_above) {
-    LOG_INFO("speculator",
-             "draft %lld waits: its replayed accept length %.2f does not pay here, that takes %.2f",
-             static_cast<long long>(manifest.version), manifest.replay_accept_len,
-             options_.pays_above);
+  if (!registry_) {
+    auto registry = Registry::open(options_.registry_dir);
+    if (!registry) return;
+    registry_.emplace(std::move(*registry));
+  }
+  std::function<bool(int64_t)> wanted;
+  {
+    std::lock_guard lock(mutex_);
+    if (ready_.engine || !wanted_) return;
+    wanted = wanted_;
+  }
+  const auto candidates = registry_->candidates(options_.target);
+  if (!candidates) return;
+  for (const DraftManifest& manifest : *candidates) {
+    if (!wanted(manifest.version) || !may_try(manifest.version)) continue;
+    auto engine = prepare(manifest);
+    if (!engine) {
+      const StatusCode why = engine.status().code();
+      const bool damaged = why == StatusCode::kCorrupt || why == StatusCode::kInvalid ||
+                           why == StatusCode::kTruncated;
+      damaged ? refuse(manifest, engine.status()) : try_again_later(manifest, engine.status());
+      continue;
+    }
+    prefill(**engine);
+    (*engine)->set_threads(options_.threads);
+    std::lock_guard lock(mutex_);
+    ready_ = {std::move(*engine), manifest.replay_accept_len};
     return;
   }
-  auto engine = prepare(manifest);
-  if (!engine) return refuse(manifest, engine.status());
-  prefill(**engine);
-  (*engine)->set_threads(options_.threads);
-  std::lock_guard lock(mutex_);
-  if (ready_) retired_.push_back(std::move(ready_));
-  ready_ = std::move(*engine);
+}
+
+void DraftLoader::try_again_later(const DraftManifest& manifest, const Status& why) {
+  metrics_.draft_refused(why.code()).add();
+  auto tried = std::find_if(tried_.begin(), tried_.end(),
+                            [&](const Tried& t) { return t.version == manifest.version; });
+  if (tried == tried_.end()) {
+    if (tried_.size() >= kTriedMax) tried_.erase(tried_.begin());
+    tried = tried_.insert(tried_.end(), {manifest.version, 0, 0});
+  }
+  const int64_t wait_s = std::min<int64_t>(kRetrySecondsMax, 1ll << std::min(tried->times++, 12));
+  tried->again_us = steady_us() + wait_s * 1'000'000;
+  LOG_WARN("speculator", "draft %lld is tried again in %lld s: %s",
+           static_cast<long long>(manifest.version), static_cast<long long>(wait_s),
+           why.to_string().c_str());
 }
 
 Result<std::unique_ptr<DraftEngine>> DraftLoader::prepare(const DraftManifest& manifest) {
-  auto registry = Registry::open(options_.registry_dir);
-  if (!registry) return registry.status();
-  if (Status status = registry->verify(manifest); !status) return status;
-  const std::string path = registry->gguf_path(manifest.version);
+  if (Status status = registry_->verify(manifest); !status) return status;
+  const std::string path = registry_->gguf_path(manifest.version);
   const llama_model* target = llama_get_model(host_.target);
   if (tokenizer_.empty()) {
     auto digest = tokenizer_digest(options_.target_path);
@@ -137,7 +196,7 @@ void DraftLoader::refuse(const DraftManifest& manifest, const Status& why) {
   verdict.version = manifest.version;
   verdict.kind = DraftVerdict::Kind::kRefused;
   verdict.reason = why.to_string();
-  report(std::move(verdict));
+  write({verdict});
 }
 
 // Most of each live prefix is built here; at adoption only the tail that was served meanwhile is

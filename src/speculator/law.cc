@@ -75,10 +75,11 @@ double sum_exp(std::span<const float> logits, float maximum) {
 
 }  // namespace
 
-void top_law(std::span<const float> logits, std::span<int32_t> ids, std::span<float> logprobs,
+bool top_law(std::span<const float> logits, std::span<int32_t> ids, std::span<float> logprobs,
              LawScratch& scratch) {
   const size_t k = ids.size();
-  CHECK(k > 0 && k <= logits.size() && logprobs.size() == k);
+  CHECK(k > 0 && logprobs.size() == k);
+  if (k > logits.size()) return false;
   const size_t blocks = (logits.size() + kBlock - 1) / kBlock;
   scratch.block_max.resize(blocks);
   for (size_t b = 0; b < blocks; ++b) {
@@ -86,7 +87,9 @@ void top_law(std::span<const float> logits, std::span<int32_t> ids, std::span<fl
         block_maximum(logits.data() + b * kBlock, std::min(kBlock, logits.size() - b * kBlock));
   }
   const float maximum = *std::max_element(scratch.block_max.begin(), scratch.block_max.end());
+  if (!std::isfinite(maximum)) return false;
   const double log_normaliser = maximum + std::log(sum_exp(logits, maximum));
+  if (!std::isfinite(log_normaliser)) return false;
 
   // The k-th largest block maximum bounds the k-th largest logit from below: only blocks that reach
   // it matter.
@@ -105,16 +108,20 @@ void top_law(std::span<const float> logits, std::span<int32_t> ids, std::span<fl
       if (logits[i] >= threshold) scratch.candidates.push_back(static_cast<int32_t>(i));
     }
   }
+  if (scratch.candidates.size() < k) return false;  // the others are NaN
   const auto more_probable = [&](int32_t a, int32_t b) {
     const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
     return x > y || (x == y && a < b);
   };
   const auto middle = scratch.candidates.begin() + static_cast<std::ptrdiff_t>(k);
   std::partial_sort(scratch.candidates.begin(), middle, scratch.candidates.end(), more_probable);
+  const auto last = static_cast<size_t>(scratch.candidates[k - 1]);
+  if (!std::isfinite(logits[last])) return false;  // fewer than k possible tokens
   for (size_t i = 0; i < k; ++i) {
     ids[i] = scratch.candidates[i];
     logprobs[i] = static_cast<float>(logits[static_cast<size_t>(ids[i])] - log_normaliser);
   }
+  return true;
 }
 
 TopToken top_token(std::span<const float> logits) {
@@ -129,7 +136,8 @@ TopToken top_token(std::span<const float> logits) {
     const float* first = logits.data() + begin;
     best = begin + static_cast<size_t>(std::find(first, first + count, block) - first);
   }
-  return {static_cast<int32_t>(best), static_cast<float>(1.0 / sum_exp(logits, maximum))};
+  const double prob = std::isfinite(maximum) ? 1.0 / sum_exp(logits, maximum) : 0.0;
+  return {static_cast<int32_t>(best), std::isfinite(prob) ? static_cast<float>(prob) : 0.0f};
 }
 
 }  // namespace aurora

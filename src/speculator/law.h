@@ -16,17 +16,17 @@ struct LawScratch {
   std::vector<int32_t> candidates;
 };
 
-// ids and logprobs get k = ids.size() entries by falling probability (ties: lower id first); k <=
-// logits.size(). logits may hold -inf (impossible tokens), not NaN. Cost: about 25 us for 49k
-// logits.
-void top_law(std::span<const float> logits, std::span<int32_t> ids, std::span<float> logprobs,
-             LawScratch& scratch);
+// ids and logprobs get k = ids.size() entries by falling probability (ties: lower id first). logits
+// may hold -inf (impossible tokens). False, and nothing written: there are no k finite numbers
+// among the logits, or one is +inf, so that they are no law. Cost: about 25 us for 49k logits.
+[[nodiscard]] bool top_law(std::span<const float> logits, std::span<int32_t> ids,
+                           std::span<float> logprobs, LawScratch& scratch);
 
 struct TopToken {
   int32_t id = 0;
   float prob = 0;
 };
-// The most probable token and its probability.
+// The most probable token and its probability, 0 where the logits are no law.
 TopToken top_token(std::span<const float> logits);
 
 }  // namespace aurora

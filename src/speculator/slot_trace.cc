@@ -15,6 +15,13 @@ void append_laws(const LawRows& from, size_t begin, size_t end, LawRows& to) {
                      from.logprobs.begin() + last);
 }
 
+// Position of the first known row.
+size_t first_known(const std::vector<KeptRowPtr>& rows) {
+  const auto known =
+      std::find_if(rows.begin(), rows.end(), [](const KeptRowPtr& row) { return row != nullptr; });
+  return static_cast<size_t>(known - rows.begin());
+}
+
 void cut_laws(LawRows& laws, size_t rows) {
   laws.ids.resize(std::min(laws.ids.size(), rows * static_cast<size_t>(laws.k)));
   laws.logprobs.resize(laws.ids.size());
@@ -76,11 +83,25 @@ int32_t SlotTrace::token_at(size_t position) const {
                                            : served_[position - request_.prompt.size()];
 }
 
+size_t SlotTrace::rows() const {
+  const size_t tokens = request_.prompt.size() + served_.size();
+  return tokens == 0 ? 0 : tokens - 1;
+}
+
+uint64_t SlotTrace::record_bytes(int32_t hidden) const {
+  const uint64_t row_bytes = uint64_t{2} * kTapCount * static_cast<uint64_t>(hidden);
+  uint64_t bytes = (rows() + refused_.rows.size()) * row_bytes;
+  bytes += 4 * (rows() + 1) + 8 * (laws_.ids.size() + refused_.laws.ids.size());
+  for (const VerifyStep& step : steps_) bytes += 16 + 8 * step.drafted.size();
+  return bytes + 12 * refused_.rows.size();
+}
+
 bool SlotTrace::has_rows(const KeptRows& rows) const {
   if (request_.prompt.empty() || served_.empty() || laws_.rows() < served_.size()) return false;
-  const size_t needed = request_.prompt.size() + served_.size() - 1;
-  if (rows.rows.size() < needed) return false;
-  for (size_t i = 0; i < needed; ++i) {
+  const size_t needed = this->rows();
+  const size_t begin = first_known(rows.rows);
+  if (rows.rows.size() < needed || begin >= request_.prompt.size()) return false;
+  for (size_t i = begin; i < needed; ++i) {
     if (rows.rows[i]->token != token_at(i)) return false;
   }
   return true;
@@ -89,15 +110,17 @@ bool SlotTrace::has_rows(const KeptRows& rows) const {
 TraceRecord SlotTrace::to_record(const std::vector<KeptRowPtr>& rows, TraceRecord head) const {
   TraceRecord record = std::move(head);
   const size_t last = request_.prompt.size() + served_.size() - 1;  // position of x_L
+  const size_t begin = first_known(rows);  // of x_0: what stood before it is not recorded
+  const auto shift = static_cast<int32_t>(begin);
   record.tenant = request_.labels.tenant;
   record.domain = request_.labels.domain;
   record.sampling = {request_.temperature, request_.top_p, request_.min_p, request_.top_k,
                      request_.seed};
-  record.prompt_tokens = static_cast<int32_t>(request_.prompt.size());
-  record.tokens = request_.prompt;
+  record.prompt_tokens = static_cast<int32_t>(request_.prompt.size() - begin);
+  record.tokens.assign(request_.prompt.begin() + shift, request_.prompt.end());
   record.tokens.insert(record.tokens.end(), served_.begin(), served_.end());
-  record.taps.reserve(last * rows.front()->taps.size());
-  for (size_t i = 0; i < last; ++i) append_taps(*rows[i], record.taps);
+  record.taps.reserve((last - begin) * rows[begin]->taps.size());
+  for (size_t i = begin; i < last; ++i) append_taps(*rows[i], record.taps);
   record.laws.k = laws_.k;
   append_laws(laws_, 0, served_.size(), record.laws);
   record.target_steps = target_steps_;
@@ -109,6 +132,7 @@ TraceRecord SlotTrace::to_record(const std::vector<KeptRowPtr>& rows, TraceRecor
     record.steps.push_back(step);
     const size_t room = last - static_cast<size_t>(step.first) + 1;
     record.steps.back().accepted = static_cast<uint16_t>(std::min<size_t>(step.accepted, room));
+    record.steps.back().first -= shift;
   }
   size_t refused = 0;
   while (refused < refused_.rows.size()) {
@@ -116,7 +140,7 @@ TraceRecord SlotTrace::to_record(const std::vector<KeptRowPtr>& rows, TraceRecor
     if (static_cast<size_t>(row.step) >= record.steps.size()) break;
     const VerifyStep& step = steps_[static_cast<size_t>(row.step)];
     if (static_cast<size_t>(step.first) + step.accepted > last) break;
-    record.refused.push_back(row);
+    record.refused.push_back({row.step, row.position - shift, row.token});
     append_taps(*refused_.taps[refused], record.refused_taps);
     ++refused;
   }

@@ -42,10 +42,18 @@ class SlotTrace {
   int32_t served() const { return static_cast<int32_t>(served_.size()); }
   int32_t target_steps() const { return target_steps_; }
   void stop() { active_ = false; }
+  // Something of the target's law is missing: no record can be made of this request.
+  void give_up() { capture_ = false; }
 
-  // rows [0, L) or empty with a reason when kept rows and served text do not match.
+  // Of the record that to_record() would make, without making it.
+  size_t rows() const;
+  uint64_t record_bytes(int32_t hidden) const;
+
+  // Whether rows and served text match, from a position in the prompt on: what stands before it
+  // may be without rows.
   bool has_rows(const KeptRows& rows) const;
-  // Called on the writer's thread. id, times, target, tap layers and hidden come from the caller.
+  // Called on the writer's thread. The record begins with the first known row. id, times, target,
+  // tap layers and hidden come from the caller.
   TraceRecord to_record(const std::vector<KeptRowPtr>& rows, TraceRecord head) const;
 
  private:

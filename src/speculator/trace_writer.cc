@@ -1,7 +1,9 @@
 #include "speculator/trace_writer.h"
 
 #include <algorithm>
+#include <exception>
 #include <random>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -9,7 +11,7 @@
 namespace aurora {
 namespace {
 
-constexpr int64_t kExpirySweepMs = 60'000;
+constexpr int64_t kExpirySweepUs = 60'000'000;  // by the clock that nobody sets
 
 TraceDrop drop_of(StatusCode refused) {
   if (refused == StatusCode::kFull) return TraceDrop::kBufferFull;
@@ -18,6 +20,13 @@ TraceDrop drop_of(StatusCode refused) {
 }
 
 }  // namespace
+
+int64_t expires_at_ms(int64_t created_ms, int64_t asked_s, int64_t allowed_s) {
+  constexpr int64_t kSecondsMax = 100ll * 366 * 24 * 3600;  // so that no sum overflows
+  int64_t seconds = asked_s > 0 ? std::min(asked_s, kSecondsMax) : 0;
+  if (allowed_s > 0 && (seconds == 0 || seconds > allowed_s)) seconds = allowed_s;
+  return seconds > 0 ? created_ms + std::min(seconds, kSecondsMax) * 1000 : 0;
+}
 
 TraceWriter::TraceWriter(std::unique_ptr<TraceBuffer> buffer, const TraceWriterOptions& options,
                          ServeMetrics& metrics)
@@ -33,34 +42,69 @@ TraceWriter::~TraceWriter() {
   thread_.join();
 }
 
-void TraceWriter::offer(FinishedRequest request) {
-  if (!queue_.try_push(std::move(request))) metrics_.traces_dropped(TraceDrop::kQueueFull).add();
+void TraceWriter::offer(SlotTrace trace, const std::vector<KeptRowPtr>& rows) {
+  const uint64_t bytes = trace.record_bytes(options_.hidden);
+  if (bytes > buffer_->record_bytes_max()) {
+    metrics_.traces_dropped(TraceDrop::kBufferFull).add();
+    return;
+  }
+  const uint64_t queued = queued_bytes_.load(std::memory_order_relaxed);
+  if (queued > 0 && queued + bytes > options_.queue_bytes_max) {
+    metrics_.traces_dropped(TraceDrop::kQueueFull).add();
+    return;
+  }
+  Finished finished;
+  finished.bytes = bytes;
+  const size_t count = std::min(rows.size(), trace.rows());
+  finished.rows.assign(rows.begin(), rows.begin() + static_cast<ptrdiff_t>(count));
+  finished.trace = std::move(trace);
+  queued_bytes_ += bytes;
+  if (!queue_.try_push(std::move(finished))) {
+    queued_bytes_ -= bytes;
+    metrics_.traces_dropped(TraceDrop::kQueueFull).add();
+  }
 }
 
 void TraceWriter::run() {
-  int64_t swept_ms = 0;
+  int64_t sweep_us = 0;
   while (true) {
     auto request = queue_.pop(std::chrono::milliseconds(1000));
     metrics_.trace_queue_depth.set(static_cast<double>(queue_.size()));
-    if (request) write(*request);
+    if (request) {
+      write_guarded(*request);
+      queued_bytes_ -= request->bytes;
+    }
     count_late_drops();
     if (!request && queue_.closed()) return;
-    if (const int64_t now = unix_ms(); now - swept_ms > kExpirySweepMs) {
-      swept_ms = now;
-      if (Status status = buffer_->remove_expired(now); !status) {
-        LOG_WARN("trace", "expired records stay: %s", status.to_string().c_str());
-      }
+    if (const int64_t now_us = steady_us(); now_us >= sweep_us) {
+      sweep_us = now_us + kExpirySweepUs;
+      remove_expired();
     }
   }
 }
 
-void TraceWriter::write(const FinishedRequest& request) {
+void TraceWriter::remove_expired() {
+  if (Status status = buffer_->remove_expired(unix_ms()); !status)
+    LOG_WARN("trace", "expired records stay: %s", status.to_string().c_str());
+}
+
+// Memory that is short costs a trace, not the server.
+void TraceWriter::write_guarded(const Finished& request) {
+  try {
+    write(request);
+  } catch (const std::exception& e) {
+    metrics_.speculator_errors.add();
+    metrics_.traces_dropped(TraceDrop::kBufferIo).add();
+    LOG_WARN("trace", "a trace was dropped: %s", e.what());
+  }
+}
+
+void TraceWriter::write(const Finished& request) {
   TraceRecord head;
   head.id = next_id_++;
   head.created_ms = unix_ms();
-  const int64_t asked = request.trace.request().labels.expires_in_s;
-  const int64_t expires_in_s = asked > 0 ? asked : options_.expires_in_s;
-  head.expires_ms = expires_in_s > 0 ? head.created_ms + expires_in_s * 1000 : 0;
+  head.expires_ms = expires_at_ms(head.created_ms, request.trace.request().labels.expires_in_s,
+                                  options_.expires_in_s);
   head.rollout_of = request.trace.request().labels.rollout_of;
   head.target = options_.target;
   head.hidden = options_.hidden;

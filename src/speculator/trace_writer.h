@@ -1,7 +1,8 @@
-// Takes finished requests off the decode thread: a bounded queue, one thread, one TraceBuffer.
-// Full: drop and count.
+// Takes finished requests off the decode thread: a queue bounded in requests and bytes, one thread,
+// one TraceBuffer. Full: drop and count. Removes what has expired, also where nothing is offered.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -14,18 +15,18 @@
 
 namespace aurora {
 
-struct FinishedRequest {
-  SlotTrace trace;
-  std::vector<KeptRowPtr> rows;
-};
-
 struct TraceWriterOptions {
   std::string target;  // fingerprint
   int32_t hidden = 0;
   int32_t tap_layers[kTapCount] = {0, 0, 0};
-  int64_t expires_in_s = 0;  // default of a record, 0: never
+  int64_t expires_in_s = 0;  // of a record at most, 0: for ever; a request may ask for less
   size_t queue_max = 64;
+  uint64_t queue_bytes_max = 256ull << 20;  // waiting and being written; one request always may
 };
+
+// Unix ms at which a record that was made then expires, 0: never. Both bounds in seconds, 0: none;
+// asked: by the request, any number.
+int64_t expires_at_ms(int64_t created_ms, int64_t asked_s, int64_t allowed_s);
 
 class TraceWriter {
  public:
@@ -33,12 +34,21 @@ class TraceWriter {
               ServeMetrics& metrics);
   ~TraceWriter();  // writes what is queued
 
-  // Decode thread. Never blocks, never allocates more than the queue's node.
-  void offer(FinishedRequest request);
+  // Decode thread. Never blocks. Takes the trace and the rows' pointers, or drops the request by
+  // arithmetic and copies nothing. rows: of the slot, those behind the request's are left out.
+  void offer(SlotTrace trace, const std::vector<KeptRowPtr>& rows);
 
  private:
+  struct Finished {
+    SlotTrace trace;
+    std::vector<KeptRowPtr> rows;
+    uint64_t bytes = 0;
+  };
+
   void run();
-  void write(const FinishedRequest& request);
+  void write_guarded(const Finished& request);
+  void write(const Finished& request);
+  void remove_expired();
   void count_late_drops();
 
   const std::unique_ptr<TraceBuffer> buffer_;
@@ -46,7 +56,8 @@ class TraceWriter {
   ServeMetrics& metrics_;
   uint64_t next_id_;         // writer's thread
   uint64_t late_drops_ = 0;  // writer's thread; of those that the metrics know
-  BoundedQueue<FinishedRequest> queue_;
+  std::atomic<uint64_t> queued_bytes_{0};
+  BoundedQueue<Finished> queue_;
   std::thread thread_;
 };
 

@@ -41,6 +41,9 @@ class JetStreamBuffer final : public TraceBuffer {
   Status acknowledge(const std::string& consumer, uint64_t sequence) override;
   Result<uint64_t> acknowledged(const std::string& consumer) override;
   Result<uint64_t> records_after(uint64_t after) override;
+  uint64_t record_bytes_max() const override {
+    return std::min(options_.bytes_max, kRecordBytesMax);
+  }
   Status remove_expired(int64_t now_ms) override;
   Result<TraceBufferStats> stats() override;
   Status flush(int64_t wait_ms) override;
@@ -110,12 +113,10 @@ Status JetStreamBuffer::reach() {
 Result<uint64_t> JetStreamBuffer::append(const TraceRecord& record) {
   if (!publisher_) return Status::invalid("append on a trace buffer opened for reading");
   if (Status status = validate(record); !status) return Status::invalid(status.message());
-  std::vector<std::byte> bytes = encode(record);
-  if (bytes.size() > options_.bytes_max) {
-    return Status::full("a record of " + std::to_string(bytes.size()) + " bytes is larger than " +
-                        traces_stream(prefix()) + " may be");
-  }
-  if (Status s = publisher_->offer(record.id, record.expires_ms, std::move(bytes)); !s) return s;
+  Result<std::vector<std::byte>> bytes = encode(record, record_bytes_max());
+  if (!bytes)
+    return Status(bytes.status().code(), traces_stream(prefix()) + ": " + bytes.status().message());
+  if (Status s = publisher_->offer(record.id, record.expires_ms, std::move(*bytes)); !s) return s;
   return uint64_t{0};
 }
 

@@ -1,15 +1,16 @@
 #include "trace/jetstream_publisher.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
+#include <exception>
 #include <random>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "nats/preface.h"
+#include "trace/answer_to.h"
 #include "trace/jetstream_names.h"
 
 namespace aurora {
@@ -83,27 +84,39 @@ Status JetStreamPublisher::flush(int64_t wait_ms) {
              : Status::unavailable(std::to_string(waiting_bytes_) + " bytes are not confirmed");
 }
 
+// A step that throws (memory) loses what it was about, not the thread.
 void JetStreamPublisher::run() {
-  int64_t give_up_us = INT64_MAX;
-  while (true) {
-    if (take_new() && give_up_us == INT64_MAX) give_up_us = steady_us() + kCloseUsMax;
-    const bool closing = give_up_us != INT64_MAX;
-    const bool connected = connection_.connected();
-    log_connection();
-    if (closing && (flights_.empty() || !connected || steady_us() > give_up_us)) break;
-    if (flights_.empty() || !connected) {
-      wait(connected ? 1000 : 50);
-      continue;
-    }
-    if (Status status = make_ready(); !status) {
-      complain("traces wait: " + status.to_string());
+  bool goes_on = true;
+  while (goes_on) {
+    try {
+      goes_on = round();
+    } catch (const std::exception& e) {
+      complain(std::string("traces wait: ") + e.what());
       wait(kRetryMs);
-      continue;
     }
-    const bool sent = send_due();
-    receive(sent ? 1 : 10);
   }
   while (!flights_.empty()) finish(flights_.begin(), false);
+}
+
+// False: closing, and nothing is left to wait for.
+bool JetStreamPublisher::round() {
+  if (take_new() && give_up_us_ == INT64_MAX) give_up_us_ = steady_us() + kCloseUsMax;
+  const bool closing = give_up_us_ != INT64_MAX;
+  const bool connected = connection_.connected();
+  log_connection();
+  if (closing && (flights_.empty() || !connected || steady_us() > give_up_us_)) return false;
+  if (flights_.empty() || !connected) {
+    wait(connected ? 1000 : 50);
+    return true;
+  }
+  if (Status status = make_ready(); !status) {
+    complain("traces wait: " + status.to_string());
+    wait(kRetryMs);
+    return true;
+  }
+  const bool sent = send_due();
+  receive(sent ? 1 : 10);
+  return true;
 }
 
 // True when closing.
@@ -228,17 +241,15 @@ void JetStreamPublisher::receive(int64_t wait_ms) {
     }
     if (!message->has_value()) return;
     note_answer(**message);
+    if (!ready_) return;  // it has waited once for all of these
   }
 }
 
 void JetStreamPublisher::note_answer(const NatsMessage& message) {
-  const std::string_view subject = message.subject().substr(answers_->subject().size() + 1);
-  uint64_t number = 0;
-  size_t index = 0;
-  const char* end = subject.data() + subject.size();
-  const char* dot = std::from_chars(subject.data(), end, number).ptr;
-  if (dot == end || std::from_chars(dot + 1, end, index).ec != std::errc()) return;
-  const auto at = flights_.find(number);
+  const auto answers = answer_to(message.subject(), answers_->subject());
+  if (!answers) return;
+  const size_t index = answers->message;
+  const auto at = flights_.find(answers->flight);
   if (at == flights_.end() || index >= at->second.sequences.size()) return;
   Flight& flight = at->second;
   if (flight.sequences[index] != 0) return;  // the answer to the first of two sendings

@@ -45,6 +45,7 @@ class JetStreamPublisher {
   };
 
   void run();
+  bool round();
   bool take_new();
   Status make_ready();
   Status open_answers();
@@ -72,6 +73,7 @@ class JetStreamPublisher {
   bool ready_ = false, was_connected_ = true;
   std::optional<NatsInbox> answers_;
   int64_t complained_us_ = 0;
+  int64_t give_up_us_ = INT64_MAX;  // closing: until then
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -3,6 +3,7 @@
 // order is ours (docs/trace-format.md). Sequence 0 holds the mark and the state.
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <climits>
@@ -87,6 +88,9 @@ class LmdbBuffer final : public TraceBuffer {
   }
   Result<uint64_t> acknowledged(const std::string& consumer) override {
     return acks_->acknowledged(consumer);
+  }
+  uint64_t record_bytes_max() const override {
+    return std::min(options_.bytes_max, kRecordBytesMax);
   }
   Status remove_expired(int64_t now_ms) override;
   Result<TraceBufferStats> stats() override;
@@ -234,15 +238,13 @@ Result<CursorPtr> LmdbBuffer::open_cursor(MDB_txn* txn) const {
 Result<uint64_t> LmdbBuffer::append(const TraceRecord& record) {
   if (!writer_lock_) return Status::invalid("append on a trace buffer opened for reading");
   if (Status status = validate(record); !status) return Status::invalid(status.message());
-  const std::vector<std::byte> bytes = encode(record);
-  if (bytes.size() > options_.bytes_max) {
-    return Status::full("a record of " + std::to_string(bytes.size()) + " bytes is larger than " +
-                        traces_->path() + " may be");
-  }
+  const Result<std::vector<std::byte>> bytes = encode(record, record_bytes_max());
+  if (!bytes)
+    return Status(bytes.status().code(), traces_->path() + ": " + bytes.status().message());
   const std::lock_guard lock(write_mutex_);
-  Result<uint64_t> sequence = append_once(bytes);
+  Result<uint64_t> sequence = append_once(*bytes);
   if (!sequence && sequence.status().code() == StatusCode::kFull && clear_stale_readers()) {
-    return append_once(bytes);
+    return append_once(*bytes);
   }
   return sequence;
 }

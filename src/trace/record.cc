@@ -1,5 +1,6 @@
 #include "trace/record.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -26,6 +27,7 @@ Status broken(const char* what) { return Status::corrupt(std::string("record: ")
 
 Status validate_tokens(const TraceRecord& r) {
   if (r.tokens.size() > static_cast<size_t>(kRecordTokensMax)) return broken("too many tokens");
+  if (r.cut_before != 0 || r.mid_answer) return broken("is a piece of one");
   if (r.prompt_tokens < 1 || r.served_tokens() < 1) {
     return broken("needs at least one prompt token and one served token");
   }
@@ -164,11 +166,7 @@ void put_steps(ByteWriter& out, const TraceRecord& r) {
   }
 }
 
-size_t body_bytes_estimate(const TraceRecord& r) {
-  return 4096 + 4 * r.tokens.size() + 2 * (r.taps.size() + r.refused_taps.size()) +
-         8 * (r.laws.ids.size() + r.refused_laws.ids.size()) + 64 * r.steps.size() +
-         kRefusedBytes * r.refused.size();
-}
+uint64_t law_bytes(const LawRows& laws) { return 4 + 4 + 8 * uint64_t{laws.ids.size()}; }
 
 // ---- decode ----
 
@@ -309,10 +307,29 @@ Status validate(const TraceRecord& record) {
   return validate_laws(record.refused_laws, record.refused.size());
 }
 
-std::vector<std::byte> encode(const TraceRecord& record) {
+uint64_t encoded_bytes(const TraceRecord& r) {
+  constexpr uint64_t kSamplingBytes = 4 + 4 + 4 + 4 + 4;
+  constexpr uint64_t kShapeBytes = 4 + 4 + 1 + 4 * kTapCount + 4;  // target steps ... prompt tokens
+  constexpr uint64_t kCounts = 5 * 4;  // tokens, taps, steps, refused, refused taps
+  uint64_t bytes = kRecordHeaderBytes + kHeadBodyBytes + kSamplingBytes + kShapeBytes + kCounts;
+  for (const std::string* label : {&r.target, &r.tenant, &r.domain}) bytes += 2 + label->size();
+  bytes += 4 * uint64_t{r.tokens.size()};
+  bytes += 2 * (uint64_t{r.taps.size()} + r.refused_taps.size());
+  bytes += law_bytes(r.laws) + law_bytes(r.refused_laws);
+  for (const VerifyStep& step : r.steps) bytes += kStepBytesMin + 8 * uint64_t{step.drafted.size()};
+  bytes += kRefusedBytes * uint64_t{r.refused.size()};
+  return bytes + (r.rollout_of != 0 ? sizeof r.rollout_of : 0);
+}
+
+Result<std::vector<std::byte>> encode(const TraceRecord& record, uint64_t bytes_max) {
   CHECK(validate(record).is_ok());
+  const uint64_t bytes = encoded_bytes(record);
+  if (bytes > std::min(bytes_max, kRecordBytesMax)) {
+    return Status::full("a record of " + std::to_string(bytes) + " bytes is larger than the " +
+                        std::to_string(std::min(bytes_max, kRecordBytesMax)) + " it may be");
+  }
   ByteWriter out;
-  out.reserve(kRecordHeaderBytes + body_bytes_estimate(record));
+  out.reserve(bytes);
   out.put_bytes({kMagic, sizeof kMagic});
   out.put(kRecordVersion);
   out.put(record.rollout_of != 0 ? kRolloutFlag : uint16_t{0});
@@ -349,7 +366,7 @@ std::vector<std::byte> encode(const TraceRecord& record) {
   put_laws(out, record.refused_laws);
   if (record.rollout_of != 0) out.put(record.rollout_of);
   const std::span<const std::byte> body = out.bytes().subspan(kRecordHeaderBytes);
-  CHECK(body.size() <= UINT32_MAX);
+  CHECK(out.size() == bytes);
   out.patch(kLengthOffset, static_cast<uint32_t>(body.size()));
   out.patch(kCrcOffset, crc32c(body));
   return std::move(out).take();

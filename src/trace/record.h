@@ -16,6 +16,7 @@ namespace aurora {
 inline constexpr uint16_t kRecordVersion = 1;
 inline constexpr int kTapCount = 3;
 inline constexpr size_t kRecordHeaderBytes = 16;
+inline constexpr uint64_t kRecordBytesMax = UINT32_MAX + uint64_t{kRecordHeaderBytes};
 
 // Bounds of one record, checked by validate().
 inline constexpr int32_t kRecordTokensMax = 1 << 22;
@@ -86,6 +87,11 @@ struct TraceRecord {
   LawRows refused_laws;                // one row per refused
   int32_t target_steps = 0;            // decode steps of this slot that produced the C tokens
 
+  // Of a piece that the trainer cut out of a record (train/segments.h); never on disk.
+  int32_t cut_before =
+      0;  // tokens of the request before x_0: x_t stands at position cut_before + t
+  bool mid_answer = false;  // what counts as its prompt ends in the answer
+
   int32_t served_tokens() const { return static_cast<int32_t>(tokens.size()) - prompt_tokens; }
   int32_t rows() const { return static_cast<int32_t>(tokens.size()) - 1; }
 };
@@ -95,8 +101,11 @@ struct TraceRecord {
 // where the answer was cut inside a step's accepted tokens, that step has no refused rows.
 Status validate(const TraceRecord& record);
 
-// Bytes on disk: magic, version, length, crc32c of the body, body. Little endian.
-std::vector<std::byte> encode(const TraceRecord& record);
+// Bytes on disk: magic, version, length, crc32c of the body, body. Little endian. full: more than
+// bytes_max, found by arithmetic before anything is copied.
+Result<std::vector<std::byte>> encode(const TraceRecord& record,
+                                      uint64_t bytes_max = kRecordBytesMax);
+uint64_t encoded_bytes(const TraceRecord& record);
 
 // truncated / corrupt / invalid (a version from the future: names it). Never aborts, whatever the
 // bytes.

@@ -55,6 +55,8 @@ class TraceBuffer {
   // JetStream: never waits for a broker; 0, the record is on its way, flush() waits for it;
   // kUnavailable when too much is on its way already. A broker may still refuse: dropped_later().
   virtual Result<uint64_t> append(const TraceRecord& record) = 0;
+  // A longer one is kFull, whatever else is there.
+  virtual uint64_t record_bytes_max() const { return kRecordBytesMax; }
 
   // Until all that was appended is where append() promises, at most so long; else kUnavailable.
   virtual Status flush(int64_t) { return Status::ok(); }

@@ -6,15 +6,19 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/files.h"
+#include "base/mapped_file.h"
 #include "train/rank_group.h"
 
 namespace aurora {
 namespace {
 
 constexpr std::string_view kMagic = "AURTRAIN";
-constexpr uint32_t kVersionOneRank = 1, kVersionRanks = 2;
+constexpr uint32_t kVersionOneRank = 1, kVersionRanks = 2, kVersionSegments = 3;
 constexpr size_t kHeaderBytes = 8 + 4 + 8 + 4;
-constexpr size_t kFileBytesMax = 16ull << 30;
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 void put_string(ByteWriter& out, const std::string& text) {
   out.put<uint32_t>(static_cast<uint32_t>(text.size()));
@@ -31,10 +35,11 @@ void put_window(ByteWriter& out, const Window::Books& books) {
     out.put(e.id);
     out.put(e.passes);
     out.put(static_cast<uint8_t>(e.place));
+    out.put(e.segment);
   }
 }
 
-Window::Books get_window(ByteReader& in) {
+Window::Books get_window(ByteReader& in, uint32_t version) {
   Window::Books books;
   books.seen = in.get<uint64_t>();
   books.passes_total = in.get<uint64_t>();
@@ -48,6 +53,7 @@ Window::Books get_window(ByteReader& in) {
     const auto place = in.get<uint8_t>();
     if (place > static_cast<uint8_t>(Place::kHoldout)) in.fail();
     e.place = static_cast<Place>(place);
+    if (version >= kVersionSegments) e.segment = in.get<uint32_t>();
     books.entries.push_back(std::move(e));
   }
   return books;
@@ -55,7 +61,8 @@ Window::Books get_window(ByteReader& in) {
 
 void put_body(ByteWriter& out, const Checkpoint& c) {
   put_string(out, c.target);
-  for (uint64_t value : {c.cursor, c.ranks[0].rng, c.steps, c.trained_tokens, c.offered_at})
+  for (uint64_t value :
+       {c.cursor, c.ranks[0].rng, c.steps, c.trained_tokens, c.offered_at, c.vocab_at})
     out.put(value);
   out.put(c.version);
   out.put(c.loss_first);
@@ -66,62 +73,68 @@ void put_body(ByteWriter& out, const Checkpoint& c) {
     out.put(id);
     out.put(weight);
   }
-  if (c.ranks.size() > 1) {
-    out.put<uint64_t>(c.ranks.size());
-    for (size_t i = 1; i < c.ranks.size(); ++i) {
-      out.put(c.ranks[i].rng);
-      put_window(out, c.ranks[i].window);
-    }
+  out.put<uint64_t>(c.ranks.size());
+  for (size_t i = 1; i < c.ranks.size(); ++i) {
+    out.put(c.ranks[i].rng);
+    put_window(out, c.ranks[i].window);
   }
-  out.put<uint64_t>(c.learner.size());
-  out.put_bytes({reinterpret_cast<const char*>(c.learner.data()), c.learner.size()});
+  out.put<uint64_t>(c.learner.bytes());
 }
 
-Result<Checkpoint> decode_body(std::span<const std::byte> body, bool several_ranks,
+// All but the learner's bytes, which its length and checksum tell of.
+std::vector<std::byte> encode_before_learner(const Checkpoint& c) {
+  ByteWriter out;
+  out.put_bytes(kMagic);
+  out.put(kVersionSegments);
+  out.put<uint64_t>(0);  // length and checksum, below
+  out.put<uint32_t>(0);
+  put_body(out, c);
+  const auto body = out.bytes().subspan(kHeaderBytes);
+  uint32_t crc = crc32c(c.learner.head, crc32c(body));
+  for (const auto& array : c.learner.arrays) crc = crc32c(array, crc);
+  out.patch<uint64_t>(kHeaderBytes - 12, body.size() + c.learner.bytes());
+  out.patch(kHeaderBytes - 4, crc);
+  return std::move(out).take();
+}
+
+Result<Checkpoint> decode_body(std::span<const std::byte> body, uint32_t version,
                                const std::string& origin) {
   ByteReader in(body);
   Checkpoint c;
   c.target = in.get_string(in.get<uint32_t>());
   for (uint64_t* value : {&c.cursor, &c.ranks[0].rng, &c.steps, &c.trained_tokens, &c.offered_at})
     *value = in.get<uint64_t>();
+  if (version >= kVersionSegments) c.vocab_at = in.get<uint64_t>();
   c.version = in.get<int64_t>();
   c.loss_first = in.get<double>();
   c.loss_mean = in.get<double>();
-  c.ranks[0].window = get_window(in);
+  c.ranks[0].window = get_window(in, version);
   const auto vocab = in.get<uint64_t>();
   for (uint64_t i = 0; i < vocab && in.ok(); ++i) {
     const auto id = in.get<int32_t>();
     c.vocab.emplace_back(id, in.get<float>());
   }
-  const auto ranks = several_ranks ? in.get<uint64_t>() : 1;
+  const auto ranks = version == kVersionOneRank ? 1 : in.get<uint64_t>();
   for (uint64_t i = 1; i < ranks && in.ok(); ++i) {
     const auto rng = in.get<uint64_t>();
-    c.ranks.push_back({rng, get_window(in)});
+    c.ranks.push_back({rng, get_window(in, version)});
   }
+  for (const RankBooks& of_rank : c.ranks)
+    if (version < kVersionSegments) c.vocab_at += of_rank.window.seen;
   const auto learner = in.get<uint64_t>();
   if (!in.ok() || in.remaining() != learner)
     return Status::corrupt(origin + ": checkpoint body ends in the wrong place");
-  c.learner.assign(body.end() - static_cast<ptrdiff_t>(learner), body.end());
+  c.learner.arrays = {body.last(learner)};
   return c;
 }
 
 }  // namespace
 
 std::vector<std::byte> encode_checkpoint(const Checkpoint& c) {
-  ByteWriter out;
-  size_t entries = 0;
-  for (const RankBooks& of_rank : c.ranks) entries += of_rank.window.entries.size();
-  out.reserve(c.learner.size() + c.vocab.size() * 8 + entries * 21 + c.ranks.size() * 40 + 4096);
-  out.put_bytes(kMagic);
-  out.put(c.ranks.size() == 1 ? kVersionOneRank : kVersionRanks);
-  out.put<uint64_t>(0);  // length and checksum, below
-  out.put<uint32_t>(0);
-  put_body(out, c);
-  const auto body = out.bytes().subspan(kHeaderBytes);
-  const uint32_t crc = crc32c(body);
-  out.patch<uint64_t>(kHeaderBytes - 12, body.size());
-  out.patch(kHeaderBytes - 4, crc);
-  return std::move(out).take();
+  std::vector<std::byte> bytes = encode_before_learner(c);
+  const std::vector<std::byte> learner = c.learner.joined();
+  bytes.insert(bytes.end(), learner.begin(), learner.end());
+  return bytes;
 }
 
 Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std::string& origin) {
@@ -129,9 +142,9 @@ Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std
   if (in.get_string(kMagic.size()) != kMagic)
     return Status::invalid(origin + ": not a checkpoint of aurora-train");
   const auto version = in.get<uint32_t>();
-  if (version != kVersionOneRank && version != kVersionRanks)
+  if (version < kVersionOneRank || version > kVersionSegments)
     return Status::invalid(origin + ": checkpoint version " + std::to_string(version) +
-                           ", this program reads " + std::to_string(kVersionRanks) +
+                           ", this program reads " + std::to_string(kVersionSegments) +
                            " and older ones");
   const auto length = in.get<uint64_t>();
   const auto crc = in.get<uint32_t>();
@@ -139,7 +152,7 @@ Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std
     return Status::truncated(origin + ": checkpoint is cut off");
   const auto body = bytes.subspan(kHeaderBytes);
   if (crc32c(body) != crc) return Status::corrupt(origin + ": checkpoint checksum");
-  return decode_body(body, version == kVersionRanks, origin);
+  return decode_body(body, version, origin);
 }
 
 RankBooks books_of_rank(const Checkpoint& checkpoint, int rank, int size) {
@@ -165,14 +178,18 @@ RankBooks books_of_rank(const Checkpoint& checkpoint, int rank, int size) {
 }
 
 Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
-  const std::vector<std::byte> bytes = encode_checkpoint(checkpoint);
-  return write_file_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const std::vector<std::byte> before = encode_before_learner(checkpoint);
+  std::vector<std::string_view> parts = {as_text(before), as_text(checkpoint.learner.head)};
+  for (const auto& array : checkpoint.learner.arrays) parts.push_back(as_text(array));
+  return write_file_atomically(path, parts);
 }
 
 Result<Checkpoint> read_checkpoint(const std::string& path) {
-  auto file = read_file(path, kFileBytesMax);
+  const auto file = MappedFile::open(path);
   if (!file) return file.status();
-  return decode_checkpoint(std::as_bytes(std::span(*file)), path);
+  auto checkpoint = decode_checkpoint((*file)->bytes(), path);
+  if (checkpoint) checkpoint->bytes = *file;
+  return checkpoint;
 }
 
 }  // namespace aurora

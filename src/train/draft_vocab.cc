@@ -23,6 +23,12 @@ void DraftVocab::observe(const TraceRecord& record) {
     add(record.laws.ids[i], std::exp(record.laws.logprobs[i]));
 }
 
+// What is next to nothing becomes nothing: a token that was said once is not kept for ever.
+void DraftVocab::halve() {
+  constexpr float kLeast = 1e-4f;
+  for (float& weight : weight_) weight = weight * 0.5f < kLeast ? 0.0f : weight * 0.5f;
+}
+
 std::vector<int64_t> DraftVocab::best() const {
   std::vector<int64_t> ids(weight_.size());
   std::iota(ids.begin(), ids.end(), 0);

@@ -1,5 +1,5 @@
-// Which target tokens the draft can say: the most frequent ones of the traffic, weighted by the
-// target's own probability.
+// Which target tokens the draft can say: the most frequent ones of the latest traffic, weighted by
+// the target's own probability.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +18,10 @@ class DraftVocab {
   // Laws by probability, served tokens by 1, prompt tokens by a hundredth. Ids out of range are
   // skipped.
   void observe(const TraceRecord& record);
+
+  // What was observed so far counts half as much from now on. The caller's every so many records:
+  // otherwise a new language would have to outweigh all that was ever served.
+  void halve();
 
   // `size` rising ids: the heaviest; where fewer were seen, low ids follow (tokenizers give those
   // to common tokens).

@@ -43,6 +43,12 @@ struct DraftWeights {
   std::vector<float> down;         // [D, ff]
   std::vector<float> output_norm;  // [D]
   std::vector<float> output;       // [V, D]
+
+  size_t weight_count() const {
+    return fc.size() + attn_norm.size() + hidden_norm.size() + wq.size() + wk.size() + wv.size() +
+           wo.size() + ffn_norm.size() + gate.size() + up.size() + down.size() +
+           output_norm.size() + output.size();
+  }
 };
 
 }  // namespace aurora

@@ -30,8 +30,7 @@ std::array<std::vector<float>*, kTensorCount> draft_arrays(DraftWeights& w) {
 Eagle3 eagle3_from(const DraftWeights& weights, at::ScalarType dtype) {
   Eagle3 draft;
   draft.shape = weights.shape;
-  DraftWeights copy = weights;
-  const auto arrays = draft_arrays(copy);
+  const auto arrays = draft_arrays(const_cast<DraftWeights&>(weights));  // read only
   const int64_t d = weights.shape.hidden, ff = weights.shape.ff;
   const int64_t q = int64_t{weights.shape.heads} * weights.shape.head_dim;
   const int64_t kv = int64_t{weights.shape.kv_heads} * weights.shape.head_dim;

@@ -31,12 +31,15 @@ ReplayScore walk(const Leads& leads, int served) {
   return score;
 }
 
-Result<std::vector<ReplayScore>> replay(Scorer& scorer, RecordRefs records, int depth) {
-  auto leads = scorer.leads(records, depth);
-  if (!leads) return leads.status();
+Result<std::vector<ReplayScore>> replay(Scorer& scorer, RecordRefs records, int depth,
+                                        const BeforeReplay& before) {
   std::vector<ReplayScore> out;
-  for (size_t i = 0; i < records.size(); ++i)
-    out.push_back(walk((*leads)[i], records[i]->served_tokens()));
+  for (const TraceRecord* record : records) {
+    if (before && !before(*record)) return Status::unavailable("left off before it was done");
+    auto leads = scorer.leads({&record, 1}, depth);
+    if (!leads) return leads.status();
+    out.push_back(walk((*leads)[0], record->served_tokens()));
+  }
   return out;
 }
 

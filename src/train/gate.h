@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,10 @@ struct ReplayScore {
 // P-1+i serves 1 + lead(i) tokens. leads: served - 1 entries.
 ReplayScore walk(const Leads& leads, int served);
 
-// Per record, in order.
-Result<std::vector<ReplayScore>> replay(Scorer& scorer, RecordRefs records, int depth);
+// Per record, in order. before: asked about each one first; false leaves off (unavailable).
+using BeforeReplay = std::function<bool(const TraceRecord&)>;
+Result<std::vector<ReplayScore>> replay(Scorer& scorer, RecordRefs records, int depth,
+                                        const BeforeReplay& before = {});
 ReplayScore total(const std::vector<ReplayScore>& scores);
 
 struct GateDecision {

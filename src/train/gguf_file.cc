@@ -1,12 +1,7 @@
 #include "train/gguf_file.h"
 
-#include <fcntl.h>
 #include <ggml.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 
 #include "base/check.h"
@@ -62,17 +57,10 @@ Result<T> read_number(const GgufFile& file, const std::string& key, size_t index
 Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::string& path) {
   std::unique_ptr<GgufFile> file(new GgufFile);
   file->path_ = path;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return Status::io("cannot open " + path + ": " + std::strerror(errno));
-  struct stat info = {};
-  void* map = MAP_FAILED;
-  if (fstat(fd, &info) == 0 && info.st_size > 0) {
-    map = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0);
-  }
-  close(fd);
-  if (map == MAP_FAILED) return Status::invalid(path + " is not a GGUF file");
-  file->map_ = static_cast<const std::byte*>(map);
-  file->map_bytes_ = static_cast<size_t>(info.st_size);
+  auto map = MappedFile::open(path);
+  if (!map) return Status::io(map.status().message());
+  if ((*map)->bytes().empty()) return Status::invalid(path + " is not a GGUF file");
+  file->map_ = std::move(*map);
 
   file->meta_.reset(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}));
   if (!file->meta_) return Status::invalid(path + " is not a GGUF file");
@@ -84,16 +72,12 @@ Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::string& path) {
     const size_t end = gguf_get_data_offset(file->meta_.get()) +
                        gguf_get_tensor_offset(file->meta_.get(), i) +
                        gguf_get_tensor_size(file->meta_.get(), i);
-    if (end > file->map_bytes_) {
+    if (end > file->map_->bytes().size()) {
       return Status::truncated(path + " ends before tensor " +
                                gguf_get_tensor_name(file->meta_.get(), i));
     }
   }
   return file;
-}
-
-GgufFile::~GgufFile() {
-  if (map_ != nullptr) munmap(const_cast<std::byte*>(map_), map_bytes_);
 }
 
 bool GgufFile::has(const std::string& key) const {
@@ -136,12 +120,12 @@ Result<GgufTensor> GgufFile::tensor(const std::string& name) const {
   const int64_t id = gguf_find_tensor(meta_.get(), name.c_str());
   if (id < 0) return Status::invalid(path_ + " has no tensor " + name);
   const int64_t* ne = gguf_get_tensor_ne(meta_.get(), id);
-  return GgufTensor{
-      .name = name,
-      .type = gguf_get_tensor_type(meta_.get(), id),
-      .rows = ne[1] * ne[2] * ne[3],
-      .cols = ne[0],
-      .data = map_ + gguf_get_data_offset(meta_.get()) + gguf_get_tensor_offset(meta_.get(), id)};
+  return GgufTensor{.name = name,
+                    .type = gguf_get_tensor_type(meta_.get(), id),
+                    .rows = ne[1] * ne[2] * ne[3],
+                    .cols = ne[0],
+                    .data = map_->bytes().data() + gguf_get_data_offset(meta_.get()) +
+                            gguf_get_tensor_offset(meta_.get(), id)};
 }
 
 Result<GgufTensor> GgufFile::tensor(const std::string& name, int64_t rows, int64_t cols) const {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "base/status.h"
 
 namespace aurora {
@@ -34,7 +35,6 @@ class GgufFile {
  public:
   // invalid: not a GGUF, or one part of a split model. truncated: tensor data ends early.
   static Result<std::unique_ptr<GgufFile>> open(const std::string& path);
-  ~GgufFile();
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;
 
@@ -58,8 +58,7 @@ class GgufFile {
 
   std::string path_;
   GgufPtr meta_;
-  const std::byte* map_ = nullptr;
-  size_t map_bytes_ = 0;
+  std::shared_ptr<const MappedFile> map_;
 };
 
 // out: [cols] fp32. row must be in range.

@@ -97,6 +97,25 @@ class Scorer {
   virtual Result<std::vector<Leads>> leads(RecordRefs records, int depth) = 0;
 };
 
+// A learner's weights, vocabulary and optimiser state, in parts that are not copied: the arrays are
+// on loan until the learner changes.
+struct SavedLearner {
+  std::vector<std::byte> head;
+  std::vector<std::span<const std::byte>> arrays;  // behind the head, one after the other
+
+  size_t bytes() const {
+    size_t sum = head.size();
+    for (const auto& array : arrays) sum += array.size();
+    return sum;
+  }
+  std::vector<std::byte> joined() const {
+    std::vector<std::byte> all = head;
+    all.reserve(bytes());
+    for (const auto& array : arrays) all.insert(all.end(), array.begin(), array.end());
+    return all;
+  }
+};
+
 class Learner : public Scorer {
  public:
   // One optimiser step on these records packed together. Records without a supervised row are left
@@ -110,10 +129,15 @@ class Learner : public Scorer {
   // target's head, moved by as much as training has moved the rows there are on average: it pushes
   // most of them down, and a row as the target has it would be said everywhere.
   virtual Status set_vocab(std::vector<int64_t> d2t) = 0;
+  // Remembers what serves now as good; go_back() begins there again, with half the rate for a
+  // while. False: nothing was good yet, only the rate falls. Alone only: ranks would go different
+  // ways.
+  virtual void keep_good() {}
+  virtual bool go_back() { return false; }
   // Of the last weights: to find ranks that have drifted apart.
   virtual uint64_t checksum() const = 0;
-  // Weights, vocabulary and optimiser state. load() refuses another shape and then changes nothing.
-  virtual std::vector<std::byte> save() const = 0;
+  virtual SavedLearner save() const = 0;
+  // Of joined(), in place. Refuses another shape and then changes nothing.
   virtual Status load(std::span<const std::byte> bytes) = 0;
 };
 

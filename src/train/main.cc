@@ -1,20 +1,27 @@
-// aurora-train: joins the parts. Exit code 3: another trainer rank is lost (rank_group.h); 2: bad
-// flags or environment; 1: cannot start or had to stop; 0: asked to leave, or done.
-#include <sys/resource.h>
+// aurora-train: joins the parts. Exit codes above 1 are those of base/exit_code.h; 1: cannot start
+// or had to stop; 0: asked to leave, or done.
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
+#include <optional>
 
+#include "base/background.h"
+#include "base/exit_code.h"
+#include "base/file_lock.h"
 #include "base/files.h"
 #include "base/fingerprint.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
+#include "train/core_use.h"
 #include "train/prequential.h"
 #include "train/rank_group.h"
+#include "train/torch_threads.h"
 #include "train/train_options.h"
 #include "train/trainer_parts.h"
 
@@ -66,6 +73,17 @@ Status resume_when_reachable(TrainLoop& loop, const RankGroup* ranks) {
   return Status::ok();
 }
 
+// A step that wants more memory than it may have fails on its own. What is left is the rest of the
+// loop: the checkpoint is behind it, and the next life begins with an empty heap.
+Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
+  try {
+    if (Status s = resume_when_reachable(loop, ranks); !s) return s;
+    return loop.run([] { return g_stop != 0; });
+  } catch (const std::bad_alloc&) {
+    return Status::full("memory ran out; --train-memory-mib N gives more");
+  }
+}
+
 Status serve(TrainOptions options, RankGroup* ranks) {
   auto target = TargetWeights::open(options.model);
   if (!target) return target.status();
@@ -74,6 +92,9 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   options.loop.target = *fingerprint;
   if (Status s = same_on_all(options, ranks); !s) return s;
   if (Status s = make_dirs(options.state); !s) return s;
+  // Getting ready is work: beside a busy server it would take minutes without a core.
+  CoreUse cores(options.state, options.learn.threads, set_torch_threads);
+  cores.next_step(true);
   auto buffer = open_trace_buffer(options.buffer, {.dir = options.state + "/traces",
                                                    .role = TraceBufferOptions::Role::kReader});
   if (!buffer) return buffer.status();
@@ -83,11 +104,14 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   if (!courier) return courier.status();
   auto draft = start_draft(options, **target);
   if (!draft) return draft.status();
+  if (Status s = limit_memory(memory_bytes_of(options, *draft)); !s)
+    LOG_WARN("train", "%s", s.to_string().c_str());
   const RowsOfTarget rows(**target);
   auto learner = make_learner(*draft, rows, options.learn, ranks);
   if (!learner) return learner.status();
 
   options.loop.shape = draft->shape;
+  *draft = {};  // the learner has a copy
   options.loop.checkpoint_path = options.state + "/trainer.ckpt";
   if (!ranks || ranks->rank() == 0) options.loop.status_path = options.state + "/trainer.json";
   if (ranks && ranks->rank() > 0 && !options.loop.audit_path.empty())
@@ -104,10 +128,10 @@ Status serve(TrainOptions options, RankGroup* ranks) {
                               return make_scorer(*weights, rows, options.learn);
                             },
                             [](double seconds) { usleep(static_cast<useconds_t>(seconds * 1e6)); },
-                            ranks};
+                            ranks,
+                            [&cores](bool work) { cores.next_step(work); }};
   TrainLoop loop(options.loop, seams);
-  if (Status s = resume_when_reachable(loop, ranks); !s) return s;
-  return loop.run([] { return g_stop != 0; });
+  return run_loop(loop, ranks);
 }
 
 int fail(const Status& status, int exit_code) {
@@ -115,17 +139,53 @@ int fail(const Status& status, int exit_code) {
   return exit_code;
 }
 
-int join_and_serve(const TrainOptions& options) {
+// One trainer a state folder: two would write each other's checkpoint. Rank 0 stands for its ranks.
+Result<FileLock> lock_state(const std::string& state) {
+  if (Status s = make_dirs(state); !s) return s;
+  return FileLock::acquire(state + "/trainer.lock", 0);
+}
+
+// Nothing to be said by one that a server keeps: the server says it, once.
+int held_elsewhere(const std::string& state, bool kept) {
+  if (!kept)
+    std::fprintf(stderr,
+                 "aurora-train: another trainer works in %s; give this one a --state of its own\n",
+                 state.c_str());
+  return kHeldElsewhereExit;
+}
+
+int join_and_serve(const TrainOptions& options, bool kept) {
   const auto place = rank_from_environment();
-  if (!place) return fail(place.status(), 2);
+  if (!place) return fail(place.status(), kBadSetupExit);
+  std::optional<Result<FileLock>> lock;
+  if (place->rank == 0) lock.emplace(lock_state(options.state));
+  if (lock && !*lock) {
+    const Status& refused = lock->status();
+    const bool held = refused.code() == StatusCode::kUnavailable;
+    return held ? held_elsewhere(options.state, kept) : fail(refused, 1);
+  }
   const auto ranks = join_ranks(*place, options.rank_timeout_s);
   if (!ranks)
-    return fail(ranks.status(), ranks.status().code() == StatusCode::kInvalid ? 2 : kRankLostExit);
+    return fail(ranks.status(),
+                ranks.status().code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit);
   const Status status = serve(options, ranks->get());
   // No destructors: a process group may wait for the rank that is lost.
   if (*ranks && (*ranks)->lost())
-    _exit(fail(status, status.code() == StatusCode::kInvalid ? 2 : kRankLostExit));
+    _exit(fail(status, status.code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit));
   return status ? 0 : fail(status, 1);
+}
+
+// Threads that wait for each other must not spin: in the idle class the one that is waited for may
+// not run at all. OpenBLAS gives up spinning after 2^4 cycles.
+void live_beside_others(const TrainOptions& options, char** argv) {
+  lower_priority(options.nice);
+  offer_to_oom_killer();
+  const std::string threads = std::to_string(options.learn.threads);
+  restart_with({{"OMP_WAIT_POLICY", "passive"},
+                {"OPENBLAS_THREAD_TIMEOUT", "4"},
+                {"OMP_NUM_THREADS", threads, true},
+                {"OPENBLAS_NUM_THREADS", threads, true}},
+               argv);
 }
 
 int run_prequential(const std::vector<std::string>& args) {
@@ -142,18 +202,19 @@ int run_prequential(const std::vector<std::string>& args) {
 }
 
 int run(int argc, char** argv) {
+  const bool kept = follow_parent();
   if (argc > 1 && std::string(argv[1]) == "prequential")
     return run_prequential({argv + 2, argv + argc});
   auto options = parse_train_options({argv + 1, argv + argc});
-  if (!options) return fail(options.status(), 2);
+  if (!options) return fail(options.status(), kBadSetupExit);
   if (options->help) {
     std::fputs(train_help().c_str(), stdout);
     return 0;
   }
   for (int signal_number : {SIGTERM, SIGINT}) std::signal(signal_number, [](int) { g_stop = 1; });
-  if (setpriority(PRIO_PROCESS, 0, options->nice) != 0)
-    LOG_WARN("train", "cannot set nice %d", options->nice);
-  return join_and_serve(*options);
+  if (options->threads == 0) options->learn.threads = threads_of_machine();
+  live_beside_others(*options, argv);
+  return join_and_serve(*options, kept);
 }
 
 }  // namespace

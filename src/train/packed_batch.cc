@@ -100,9 +100,9 @@ void add_nodes(const TraceRecord& record, const PackedRequest& request, const Br
     CHECK(parent < static_cast<int>(i));
     const int t = row.position - 1;  // of the row whose tap the pair starts from
     if (parent < 0) {
-      CHECK(t >= request.position0 && t - request.position0 <= request.rows);
+      CHECK(t >= request.start && t - request.start <= request.rows);
       add_taps(record.taps, t, 1, batch);
-      batch.node_prefix.push_back(t - request.position0);
+      batch.node_prefix.push_back(t - request.start);
     } else {
       const auto p = static_cast<size_t>(parent);
       add_taps(record.refused_taps, nodes[p].refused, 1, batch);
@@ -111,7 +111,7 @@ void add_nodes(const TraceRecord& record, const PackedRequest& request, const Br
     }
     batch.node_parent.push_back(parent < 0 ? -1 : node0 + parent);
     batch.query_row.push_back(batch.rows + node0 + static_cast<int64_t>(i));
-    batch.position.push_back(static_cast<float>(t));
+    batch.position.push_back(static_cast<float>(record.cut_before + t));
     ++batch.laws;
   }
   for (size_t i = 0; i < nodes.size(); ++i) {
@@ -148,9 +148,12 @@ Result<std::vector<Used>> lay_out(RecordRefs records, const PackOptions& options
     request.rows = record->rows() - 1 - start;
     request.embed0 = batch.embeds_count;
     request.query0 = batch.queries;
-    request.prompt_rows = std::clamp(record->prompt_tokens - 1 - start, 0, options.prompt_rows_max);
+    if (!record->mid_answer)
+      request.prompt_rows =
+          std::clamp(record->prompt_tokens - 1 - start, 0, options.prompt_rows_max);
     request.queries = record->served_tokens() - 1 + request.prompt_rows;
-    request.position0 = start;
+    request.start = start;
+    request.position0 = record->cut_before + start;
     request.node0 = batch.nodes;
     request.nodes = static_cast<int>(next.nodes.size());
     batch.rows += request.rows;
@@ -200,10 +203,10 @@ Result<PackedBatch> pack(RecordRefs records, const DraftIndex& vocab, const Targ
   for (size_t r = 0; r < used->size(); ++r) {
     const TraceRecord& record = *(*used)[r].record;
     const PackedRequest& request = batch.requests[r];
-    add_taps(record.taps, request.position0, request.rows, batch);
+    add_taps(record.taps, request.start, request.rows, batch);
     add_columns(record, request, batch);
     add_laws(record, request, vocab, batch);
-    tokens.insert(tokens.end(), record.tokens.begin() + request.position0 + 1, record.tokens.end());
+    tokens.insert(tokens.end(), record.tokens.begin() + request.start + 1, record.tokens.end());
   }
   for (size_t r = 0; r < used->size(); ++r) {
     const TraceRecord& record = *(*used)[r].record;

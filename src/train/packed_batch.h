@@ -22,7 +22,8 @@ struct PackedRequest {
   int query0 = 0;       // first of its supervised columns
   int queries = 0;      // C - 1 + prompt rows, the last `queries` of its rows
   int prompt_rows = 0;  // supervised rows before P - 1
-  int position0 = 0;    // start: RoPE position of its first row
+  int start = 0;        // its first row among the record's
+  int position0 = 0;    // RoPE position of that row
   int node0 = 0;        // first of its branch nodes
   int nodes = 0;
 };

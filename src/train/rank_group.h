@@ -14,10 +14,6 @@
 
 namespace aurora {
 
-// Exit code of a rank that stops because another one is gone: the launcher starts all of them
-// again, and they go on from the checkpoint.
-inline constexpr int kRankLostExit = 3;
-
 // Collectives: every rank calls the same ones in the same order, and none returns before all have
 // called. kUnavailable: a rank is gone, or did not come within the time bound; every later call
 // fails at once. One thread.

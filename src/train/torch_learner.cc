@@ -1,51 +1,32 @@
 // Learner and Scorer over LibTorch: pack, forward, objective, backward, AdamW.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
-
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <exception>
 #include <numeric>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/log.h"
 #include "train/eagle3_forward.h"
 #include "train/head_loss.h"
+#include "train/heap.h"
 #include "train/optimizer.h"
 #include "train/rank_group.h"
 #include "train/torch_scorer.h"
+#include "train/torch_threads.h"
 #include "train/window.h"
-
-// OpenBLAS has its own thread pool, which LibTorch's setting does not reach. Weak: another BLAS may
-// be linked.
-extern "C" __attribute__((weak)) void openblas_set_num_threads(int);
 
 namespace aurora {
 namespace {
 
 using at::Tensor;
-
-void set_threads(int threads) {
-  at::set_num_threads(threads);
-  if (openblas_set_num_threads) openblas_set_num_threads(threads);
-}
-
-// A step allocates and frees the same tensors of megabytes again and again. Without this glibc
-// gives their pages back each time, and a tenth of a step goes into fetching zeroed ones.
-void keep_freed_memory() {
-#if defined(__GLIBC__)
-  constexpr int kLargest = 1 << 30;
-  mallopt(M_MMAP_THRESHOLD, kLargest);
-  mallopt(M_TRIM_THRESHOLD, kLargest);
-#endif
-}
 
 // Uniform noise of deviation share * root mean square, for each of the three taps of a row.
 void add_noise(Tensor& taps, double share) {
@@ -82,7 +63,7 @@ class TorchLearner final : public Learner {
         ranks_(ranks),
         objective_(make_objective(options.objective, options.reach_weights)),
         discard_(make_discard_objective(options.discard_top_k)) {
-    set_threads(options.threads);
+    set_torch_threads(options.threads);
     keep_freed_memory();
     draft_ = eagle3_from(start, at::kFloat);
     draft_.bf16 = options.bf16;
@@ -111,8 +92,10 @@ class TorchLearner final : public Learner {
   DraftWeights snapshot() const override { return eagle3_to(served_draft(), d2t_); }
   const std::vector<int64_t>& vocab() const override { return d2t_; }
   Status set_vocab(std::vector<int64_t> d2t) override;
+  void keep_good() override;
+  bool go_back() override;
   uint64_t checksum() const override;
-  std::vector<std::byte> save() const override;
+  SavedLearner save() const override;
   Status load(std::span<const std::byte> bytes) override;
 
  private:
@@ -151,6 +134,13 @@ class TorchLearner final : public Learner {
   DraftIndex vocab_;
   std::array<Tensor, kTensorCount> m_, v_;
   std::array<Tensor, kTensorCount> mean_;  // of the weights over the last updates, if it serves
+  struct Good {
+    std::array<Tensor, kTensorCount> p;  // fp16: half a copy
+    std::vector<int64_t> d2t;
+  };
+  std::optional<Good> good_;
+  float rate_share_ = 1;  // of the rates, until ...
+  int64_t slow_until_ = 0;
   int64_t updates_ = 0;
   int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
@@ -358,6 +348,7 @@ void TorchLearner::update(Gradients& grads) {
       updates_ < options_.warmup_updates
           ? static_cast<float>(updates_) / static_cast<float>(options_.warmup_updates)
           : 1.0f;
+  if (updates_ > slow_until_) rate_share_ = 1;
   for (size_t i = 0; i < kTensorCount; ++i) {
     const bool matrix = draft_.p[i].dim() == 2;
     const AdamW adamw = {options_.beta1, options_.beta2, 1e-8f,
@@ -369,7 +360,7 @@ void TorchLearner::update(Gradients& grads) {
         adamw,
         {draft_.p[i].data_ptr<float>(), grads[i].data_ptr<float>(), m_[i].data_ptr<float>(),
          v_[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())},
-        updates_, warm * rate, static_cast<float>(scale));
+        updates_, warm * rate_share_ * rate, static_cast<float>(scale));
   }
   average();
 }
@@ -427,6 +418,38 @@ Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
   return Status::ok();
 }
 
+void TorchLearner::keep_good() {
+  const at::NoGradGuard no_grad;
+  const Eagle3 served = served_draft();
+  good_ = Good{{}, d2t_};
+  for (size_t i = 0; i < kTensorCount; ++i) good_->p[i] = served.p[i].to(at::kHalf);
+}
+
+bool TorchLearner::go_back() {
+  constexpr int64_t kSlowUpdates = 1000;
+  rate_share_ *= 0.5f;
+  slow_until_ = updates_ + kSlowUpdates;
+  if (!good_) return false;
+  const at::NoGradGuard no_grad;
+  const std::vector<int64_t> now = std::move(d2t_);
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const Tensor good = good_->p[i].to(at::kFloat);
+    if (i == kOutput) {
+      draft_.p[i] = good;
+      for (Tensor* t : {&m_[i], &v_[i], &mean_[i]}) *t = at::zeros_like(good);
+    } else {
+      draft_.p[i].copy_(good);
+    }
+    m_[i].zero_();
+    v_[i].zero_();
+    mean_[i].copy_(good);
+  }
+  d2t_ = good_->d2t;
+  vocab_ = index_vocab(d2t_);
+  if (Status s = set_vocab(now); !s) LOG_WARN("train", "%s", s.to_string().c_str());
+  return true;
+}
+
 uint64_t TorchLearner::checksum() const {
   uint32_t crc = 0;
   for (const Tensor& p : draft_.p) {
@@ -436,46 +459,39 @@ uint64_t TorchLearner::checksum() const {
   return crc;
 }
 
-std::vector<std::byte> TorchLearner::save() const {
+// Of each tensor: weights, both moments, and what serves.
+SavedLearner TorchLearner::save() const {
   ByteWriter out;
-  const Eagle3 served = served_draft();
-  size_t floats = 0;
-  for (const Tensor& p : draft_.p) floats += static_cast<size_t>(p.numel());
-  out.reserve(floats * 16 + d2t_.size() * 8 + 1024);
   out.put<int64_t>(updates_);
   out.put<uint64_t>(d2t_.size());
   out.put_span<int64_t>(d2t_);
-  for (size_t i = 0; i < kTensorCount; ++i) {
-    const auto count = static_cast<size_t>(draft_.p[i].numel());
+  SavedLearner saved = {std::move(out).take(), {}};
+  const Eagle3 served = served_draft();
+  for (size_t i = 0; i < kTensorCount; ++i)
     for (const Tensor& t : {draft_.p[i], m_[i], v_[i], served.p[i]})
-      out.put_span<float>({t.data_ptr<float>(), count});
-  }
-  return std::move(out).take();
+      saved.arrays.push_back(
+          std::as_bytes(std::span(t.data_ptr<float>(), static_cast<size_t>(t.numel()))));
+  return saved;
 }
 
 Status TorchLearner::load(std::span<const std::byte> bytes) {
   ByteReader in(bytes);
   const auto updates = in.get<int64_t>();
   std::vector<int64_t> d2t = in.get_vector<int64_t>(in.get<uint64_t>());
-  std::array<Tensor, kTensorCount> loaded[4];
+  const std::vector<int64_t> head = {static_cast<int64_t>(d2t.size()), draft_.shape.hidden};
+  uint64_t floats = static_cast<uint64_t>(c10::multiply_integers(head));
+  for (size_t i = 0; i < kTensorCount; ++i)
+    if (i != kOutput) floats += static_cast<uint64_t>(draft_.p[i].numel());
+  if (!in.ok() || in.remaining() != floats * 4 * sizeof(float)) return another_shape();
+  const std::byte* from = bytes.data() + (bytes.size() - in.remaining());
   for (size_t i = 0; i < kTensorCount; ++i) {
-    std::vector<int64_t> shape = draft_.p[i].sizes().vec();
-    if (i == kOutput) shape[0] = static_cast<int64_t>(d2t.size());
-    const auto count = static_cast<size_t>(c10::multiply_integers(shape));
-    for (auto& set : loaded) {
-      const std::vector<float> values = in.get_vector<float>(count);
-      if (!in.ok()) return another_shape();
-      set[i] = at::empty(shape, at::kFloat);
-      std::copy(values.begin(), values.end(), set[i].data_ptr<float>());
+    for (Tensor* t : {&draft_.p[i], &m_[i], &v_[i], &mean_[i]}) {
+      if (i == kOutput && t->size(0) != head[0]) *t = at::empty(head, at::kFloat);
+      const size_t length = static_cast<size_t>(t->numel()) * sizeof(float);
+      std::memcpy(t->data_ptr<float>(), from, length);
+      from += length;
     }
   }
-  if (in.remaining() != 0) return another_shape();
-  draft_.p = loaded[0];
-  m_ = loaded[1];
-  v_ = loaded[2];
-  mean_ = loaded[3];
-  for (size_t i = 0; i < kTensorCount; ++i)
-    if (i != kOutput) draft_.p[i].set_requires_grad(true);
   updates_ = updates;
   d2t_ = std::move(d2t);
   vocab_ = index_vocab(d2t_);

@@ -1,7 +1,9 @@
 // TrainLoop's way of taking in traces: rank 0 reads and says how far, the others read as far.
 #include <algorithm>
+#include <bit>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "train/train_loop.h"
 
@@ -13,16 +15,12 @@ constexpr size_t kReadBytes = 64u << 20;
 constexpr size_t kUntrainedMax = 32;  // while so many wait for their first pass, reading waits ...
 constexpr uint64_t kLagMax = 128;     // ... unless the buffer runs so far ahead
 constexpr double kVocabGainMin = 0.002;
+constexpr uint64_t kVocabHalfLife = 512;   // records, about what the window holds
+constexpr uint64_t kVocabLookEvery = 256;  // records between two looks at most
 // How long a rank waits for records that rank 0 has read already: a replica may lag, a broker be
 // away for this rank alone.
 constexpr double kCatchUpSeconds = 0.1;
 constexpr int kCatchUpTries = 50;
-
-void drop_branches(TraceRecord& record) {
-  record.refused = {};
-  record.refused_taps = {};
-  record.refused_laws = {};
-}
 
 }  // namespace
 
@@ -41,10 +39,20 @@ bool TrainLoop::wants_records() {
   return window_.untrained() < kUntrainedMax || figures_.lag_records > kLagMax;
 }
 
-bool TrainLoop::usable(const TraceRecord& record) const {
-  return record.target == options_.target && record.served_tokens() >= 2 &&
-         record.hidden == options_.shape.hidden &&
-         std::equal(record.tap_layers, record.tap_layers + kTapCount, options_.shape.tap_layers);
+// Counted by cause. Records of other targets are no news in a shared buffer.
+bool TrainLoop::usable(const StoredRecord& stored) {
+  if (tries_.poison(stored.record.id)) {
+    ++figures_.dropped_records;
+    return false;
+  }
+  const Unusable cause = check_record(stored.record, options_.target, options_.shape);
+  if (cause == Unusable::kNone) return true;
+  const uint64_t count = ++figures_.unusable[static_cast<size_t>(cause)];
+  if (cause != Unusable::kForeign && std::has_single_bit(count))
+    LOG_WARN("train", "record %llu is left out (%s), number %llu of the kind",
+             static_cast<unsigned long long>(stored.sequence), unusable_name(cause),
+             static_cast<unsigned long long>(count));
+  return false;
 }
 
 // What rank 0 has read, for the others to read as well.
@@ -57,6 +65,7 @@ struct TrainLoop::Intake {
 };
 
 Result<bool> TrainLoop::take_in() {
+  window_.drop_expired(unix_ms());
   Intake intake;
   if (leads()) intake = read_more();
   if (Status s = share(intake); !s) return s;
@@ -139,18 +148,17 @@ Status TrainLoop::read_up_to(uint64_t sequence) {
 void TrainLoop::add(StoredRecord stored) {
   cursor_ = stored.sequence;
   dirty_ = true;
-  if (!usable(stored.record)) return;
+  if (!options_.branches) drop_branches(stored.record);
+  if (!usable(stored)) return;
   const bool own = owner_rank(stored.record.id, ranks_count_) == rank_;
   if (own && window_.holds(stored.record.id)) return;  // sent twice by a server without an answer
   if (stored.record.rollout_of == 0)
     figures_.trained_tokens += static_cast<uint64_t>(stored.record.served_tokens());
   vocab_.observe(stored.record);
-  if (!own) {
-    ++others_seen_;
-    return;
-  }
-  if (!options_.branches) drop_branches(stored.record);
-  window_.add(std::move(stored), rng_);
+  const uint64_t seen = records_seen();
+  if (own) window_.add(std::move(stored), rng_);
+  else ++others_seen_;
+  if (records_seen() / kVocabHalfLife != seen / kVocabHalfLife) vocab_.halve();
 }
 
 void TrainLoop::follow_reset(uint64_t last_sequence) {
@@ -165,9 +173,11 @@ void TrainLoop::follow_reset(uint64_t last_sequence) {
 }
 
 // Looked at often while little is known, then rarely: each exchange throws trained head rows away.
+// Never so rarely that new traffic waits for its tokens.
 std::vector<int64_t> TrainLoop::new_vocab() {
   const uint64_t seen = records_seen();
-  if (seen - vocab_at_ < std::max<uint64_t>(vocab_at_ == 0 ? 1 : 4, seen / 8)) return {};
+  const uint64_t wait = std::clamp<uint64_t>(seen / 8, vocab_at_ == 0 ? 1 : 4, kVocabLookEvery);
+  if (seen < vocab_at_ + wait) return {};
   vocab_at_ = seen;
   std::vector<int64_t> next = vocab_.next(seams_.learner.vocab(), kVocabGainMin);
   if (next == seams_.learner.vocab()) next.clear();

@@ -10,12 +10,12 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "metrics/trainer_status.h"
+#include "train/heap.h"
 
 namespace aurora {
 namespace {
 
 constexpr size_t kKeepDrafts = 8;
-constexpr int kFailuresMax = 50;  // steps in a row
 constexpr double kIdleSeconds = 0.2;
 
 bool all_finite(DraftWeights& weights) {
@@ -28,9 +28,9 @@ bool all_finite(DraftWeights& weights) {
          finite(weights.down) && finite(weights.output_norm) && finite(weights.output);
 }
 
-double running_mean(double mean, double value, uint64_t count) {
-  const double keep = std::min(0.95, 1.0 - 1.0 / static_cast<double>(count));
-  return keep * mean + (1 - keep) * value;
+std::string note_path(const TrainLoopOptions& options, const TrainSeams& seams) {
+  if (options.checkpoint_path.empty() || seams.ranks) return "";
+  return parent_dir(options.checkpoint_path) + "/trainer.trying";
 }
 
 }  // namespace
@@ -43,9 +43,11 @@ TrainLoop::TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams)
       window_(options.window),
       vocab_(options.shape.target_vocab, options.vocab_size),
       rng_(options.seed + static_cast<uint64_t>(rank_)),
-      checkpoint_us_(steady_us()) {}
+      checkpoint_us_(steady_us()),
+      tries_(note_path(options, seams)) {}
 
 Status TrainLoop::run(const std::function<bool()>& stop) {
+  stop_ = stop;
   for (;;) {
     const auto leave = any_rank(seams_.ranks, stop());
     if (!leave) return leave.status();
@@ -62,6 +64,7 @@ Status TrainLoop::run(const std::function<bool()>& stop) {
 }
 
 Result<bool> TrainLoop::step() {
+  if (seams_.next_step) seams_.next_step(window_.has_work());
   bool busy = false;
   const auto reads = to_read();
   if (!reads) return reads;
@@ -77,9 +80,11 @@ Result<bool> TrainLoop::step() {
     if (Status s = train(); !s) return s;
     busy = true;
   }
-  if (leads() && offer_due()) offer();
-  const double since_s = static_cast<double>(steady_us() - checkpoint_us_) / 1e6;
-  if (Status s = checkpoint_if(dirty_ && since_s >= options_.checkpoint_every_s); !s) {
+  if (leads() && offer_due()) {
+    offer();
+    give_back_freed_memory();
+  }
+  if (Status s = checkpoint_if(checkpoint_due()); !s) {
     if (lost()) return s;
     LOG_WARN("train", "checkpoint: %s", s.to_string().c_str());
   }
@@ -89,29 +94,29 @@ Result<bool> TrainLoop::step() {
 
 Status TrainLoop::train() {
   const auto drawn = window_.draw(options_.columns_per_step, rng_);
-  std::vector<const TraceRecord*> records;
-  for (const WindowEntry* entry : drawn) records.push_back(entry->record.get());
   audit(drawn);
-  auto result = seams_.learner.learn(records);
   dirty_ = true;
   ++figures_.steps;
-  if (!result) {
-    if (lost()) return result.status();
-    // A record that cannot be learnt (a tap that is not finite) is left behind; a trainer that
-    // learns nothing stops.
-    LOG_WARN("train", "step left out: %s", result.status().to_string().c_str());
-    return ++failures_ < kFailuresMax ? Status::ok() : result.status();
+  // The entries may leave the window on the way.
+  std::vector<std::shared_ptr<const TraceRecord>> held;
+  std::vector<const TraceRecord*> together;
+  for (const WindowEntry* entry : drawn) {
+    held.push_back(entry->record);
+    if (!tries_.suspect(piece_of(*entry->record))) together.push_back(entry->record.get());
   }
-  failures_ = 0;
-  figures_.trained_columns += static_cast<uint64_t>(result->columns);
-  figures_.training_s += result->seconds;
-  if (result->rows + result->branch_rows == 0) return Status::ok();
-  figures_.loss = running_mean(figures_.loss, result->loss, figures_.steps);
-  if (figures_.steps <= 20) loss_first_ = figures_.loss;
-  if (result->seconds > 0)
-    figures_.rows_per_s =
-        running_mean(figures_.rows_per_s, result->columns / result->seconds, figures_.steps);
-  return Status::ok();
+  for (const auto& record : held) {
+    if (!tries_.suspect(piece_of(*record))) continue;
+    const TraceRecord* alone = record.get();
+    if (Status s = learn({&alone, 1}); !s) return s;
+  }
+  return together.empty() && !seams_.ranks && !held.empty() ? Status::ok() : learn(together);
+}
+
+void TrainLoop::go_back() {
+  ++figures_.went_back;
+  const bool went = seams_.learner.go_back();
+  LOG_WARN("train", "the loss rose to %.2f from %.2f at first: %s, at half the rate for a while",
+           figures_.loss, loss_first_, went ? "back to the last draft published" : "going on");
 }
 
 void TrainLoop::audit(const std::vector<const WindowEntry*>& drawn) {
@@ -163,7 +168,7 @@ void TrainLoop::offer() {
 }
 
 Result<GateDecision> TrainLoop::judge(const std::vector<const TraceRecord*>& holdout) {
-  auto candidate = replay(seams_.learner, holdout, options_.draft_depth);
+  auto candidate = replayed(seams_.learner, holdout);
   if (!candidate) return candidate.status();
   auto in_service = in_service_scores(holdout);
   if (!in_service) return in_service.status();
@@ -174,14 +179,14 @@ Result<GateDecision> TrainLoop::judge(const std::vector<const TraceRecord*>& hol
 Result<const std::vector<ReplayScore>*> TrainLoop::in_service_scores(
     const std::vector<const TraceRecord*>& holdout) {
   in_service_scores_.clear();
-  auto newest = seams_.registry.newest(options_.target);
-  if (!newest) return newest.status();
-  if (!newest->has_value()) {
+  auto serving = seams_.registry.serving(options_.target);
+  if (!serving) return serving.status();
+  if (!serving->has_value()) {
     in_service_.reset();
     in_service_version_ = 0;
     return &in_service_scores_;
   }
-  const int64_t version = (*newest)->version;
+  const int64_t version = (*serving)->version;
   if (version != in_service_version_ || !in_service_) {
     auto loaded = seams_.load_draft(seams_.registry.gguf_path(version));
     if (!loaded) {
@@ -192,7 +197,7 @@ Result<const std::vector<ReplayScore>*> TrainLoop::in_service_scores(
     in_service_ = std::move(*loaded);
     in_service_version_ = version;
   }
-  auto scores = replay(*in_service_, holdout, options_.draft_depth);
+  auto scores = replayed(*in_service_, holdout);
   if (!scores) return scores.status();
   in_service_scores_ = std::move(*scores);
   return &in_service_scores_;
@@ -215,6 +220,7 @@ Status TrainLoop::publish(const GateDecision& decision) {
   if (!published) return published.status();
   figures_.version = published->version;
   ++figures_.published;
+  seams_.learner.keep_good();
   LOG_INFO("train", "published draft %lld after %llu tokens: %s",
            static_cast<long long>(published->version),
            static_cast<unsigned long long>(figures_.trained_tokens), decision.reason.c_str());
@@ -238,18 +244,25 @@ void TrainLoop::write_status(bool force) {
   if (!force && static_cast<double>(now - status_us_) / 1e6 < options_.status_every_s) return;
   status_us_ = now;
   const TrainFigures& f = figures_;
-  char text[512];
+  const auto left_out = [&f](Unusable cause) {
+    return static_cast<unsigned long long>(f.unusable[static_cast<size_t>(cause)]);
+  };
+  char text[1024];
   std::snprintf(
       text, sizeof(text),
       "{\"pid\": %d, \"time_ms\": %lld, \"steps\": %llu, \"rows_per_s\": %.1f, "
       "\"lag_records\": %llu, \"loss\": %.4f, \"version\": %lld, "
       "\"holdout_accept_len\": %.4f, \"trained_tokens\": %llu, \"offers\": %llu, "
-      "\"published\": %llu}\n",
+      "\"published\": %llu, \"left_out_shape\": %llu, \"left_out_token\": %llu, "
+      "\"left_out_not_finite\": %llu, \"dropped_records\": %llu, \"went_back\": %llu}\n",
       static_cast<int>(getpid()), static_cast<long long>(unix_ms()),
       static_cast<unsigned long long>(f.steps), f.rows_per_s,
       static_cast<unsigned long long>(f.lag_records), f.loss, static_cast<long long>(f.version),
       f.holdout_accept_len, static_cast<unsigned long long>(f.trained_tokens),
-      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published));
+      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published),
+      left_out(Unusable::kShape), left_out(Unusable::kToken), left_out(Unusable::kNotFinite),
+      static_cast<unsigned long long>(f.dropped_records),
+      static_cast<unsigned long long>(f.went_back));
   if (Status s = write_file_atomically(options_.status_path, text, 0644); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
   // The same for the server's /metrics, in the format that its scrape has.
@@ -258,6 +271,9 @@ void TrainLoop::write_status(bool force) {
   status.lag_records = static_cast<double>(f.lag_records);
   status.rows_per_second = f.rows_per_s;
   status.steps = f.steps;
+  status.dropped_records = f.dropped_records;
+  for (const Unusable cause : {Unusable::kShape, Unusable::kToken, Unusable::kNotFinite})
+    status.dropped_records += f.unusable[static_cast<size_t>(cause)];
   const std::string path = parent_dir(options_.status_path) + "/trainer.status";
   if (Status s = write_trainer_status(path, status); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());

@@ -4,16 +4,18 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
-#include "registry/registry.h"
-#include "trace/trace_buffer.h"
 #include "train/checkpoint.h"
 #include "train/draft_vocab.h"
 #include "train/gate.h"
 #include "train/learner.h"
-#include "train/rank_group.h"
+#include "train/loss_guard.h"
+#include "train/record_check.h"
+#include "train/train_seams.h"
+#include "train/try_note.h"
 #include "train/window.h"
 
 namespace aurora {
@@ -34,24 +36,11 @@ struct TrainLoopOptions {
   int draft_depth = 2;             // N the gate replays
   int publish_first_records = 8;   // records before the first offer
   int publish_every_records = 16;  // further ones between two offers
-  double checkpoint_every_s = 30;
+  double checkpoint_every_s = 30;  // and at least 50 times what the last one took
   double status_every_s = 2;
   bool once = false;      // leave when the buffer is drained and every record has had its passes
   bool branches = false;  // refused rows are learnt from; otherwise they take no memory
   uint64_t seed = 1;
-};
-
-// What the loop needs from the outside. References and pointers outlive the loop.
-struct TrainSeams {
-  TraceBuffer& buffer;
-  Registry& registry;
-  Learner& learner;
-  std::function<Status(const std::string& path, const DraftWeights&)> write_draft;
-  std::function<Result<std::unique_ptr<Scorer>>(const std::string& path)> load_draft;
-  std::function<void(double seconds)> sleep;
-  // nullptr: alone. Otherwise every rank runs a loop over the same buffer, in step with the others;
-  // rank 0 decides, judges, publishes, writes the checkpoint and acknowledges.
-  RankGroup* ranks = nullptr;
 };
 
 struct TrainFigures {
@@ -65,6 +54,9 @@ struct TrainFigures {
   uint64_t trained_columns = 0;   // supervised columns, each pass again, since the start
   double training_s = 0;          // spent on them
   uint64_t offers = 0, published = 0;
+  uint64_t went_back = 0;        // to good weights, since the start
+  UnusableCounts unusable{};     // records left out, since the start
+  uint64_t dropped_records = 0;  // could not be learnt from, or have killed the trainer
 };
 
 class TrainLoop {
@@ -72,8 +64,9 @@ class TrainLoop {
   TrainLoop(const TrainLoopOptions& options, const TrainSeams& seams);
 
   // Loads the checkpoint, if there is one, and re-reads its records from the buffer. Call once,
-  // before step(). invalid: a checkpoint of another target or draft shape. With ranks: everyone
-  // gets rank 0's state, whether it had a checkpoint or not.
+  // before step(). One that is damaged, or of another target or draft shape, is renamed to .bad and
+  // training begins anew. With ranks: everyone gets rank 0's state, whether it had a checkpoint or
+  // not.
   Status resume();
 
   // One round: false when there was nothing to do. With ranks, an error of a lost one ends it.
@@ -100,14 +93,24 @@ class TrainLoop {
   Status read_up_to(uint64_t sequence);
   void add(StoredRecord stored);
   void follow_reset(uint64_t last_sequence);
-  bool usable(const TraceRecord& record) const;
+  bool usable(const StoredRecord& stored);
   bool wants_records();
   std::vector<int64_t> new_vocab();
   Status train();
+  Status learn(RecordRefs records);
+  Result<LearnResult> tried(RecordRefs records);
+  void note(const LearnResult& result);
+  Status learn_each(RecordRefs records, const Status& together);
+  Result<std::vector<ReplayScore>> replayed(Scorer& scorer, RecordRefs records);
   Status checkpoint_if(bool due);
+  bool checkpoint_due() const;
+  Status write_all_books();
   Checkpoint state() const;
   Status restore();
-  Status restore(const Checkpoint& c);
+  Result<Checkpoint> own_checkpoint();
+  Status load_weights(const Checkpoint& c);
+  Status take_over(const Checkpoint& c);
+  void go_back();
   void audit(const std::vector<const WindowEntry*>& drawn);
   void append_audit(const std::string& lines) const;
   bool offer_due() const;
@@ -125,6 +128,7 @@ class TrainLoop {
   const int rank_, ranks_count_;
   Window window_;
   DraftVocab vocab_;
+  LossGuard guard_;
   SmallRng rng_;
   TrainFigures figures_;
   uint64_t cursor_ = 0;       // taken in up to here
@@ -133,8 +137,11 @@ class TrainLoop {
   uint64_t vocab_at_ = 0;     // the same at the last look at the vocabulary
   uint64_t steps_at_offer_ = 0;
   double loss_first_ = 0;
-  int64_t checkpoint_us_ = 0, status_us_ = 0;
-  int failures_ = 0;                // steps in a row that were left out
+  int64_t checkpoint_us_ = 0, checkpoint_cost_us_ = 0, status_us_ = 0;
+  int failures_ = 0;              // steps in a row in which nothing was learnt
+  TryNote tries_;                 // alone only: ranks end each other
+  std::map<Piece, int> strikes_;  // of records that failed alone
+  std::function<bool()> stop_;
   bool dirty_ = false;              // something happened since the last checkpoint
   int64_t in_service_version_ = 0;  // of in_service_
   std::unique_ptr<Scorer> in_service_;

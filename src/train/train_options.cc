@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <functional>
 #include <span>
 #include <string_view>
@@ -38,6 +39,23 @@ Flag number(const char* name, const char* what, At at, T min, T max) {
           },
           [at](const TrainOptions& o) {
             return show_number(static_cast<double>(at(const_cast<TrainOptions&>(o))));
+          }};
+}
+
+// A number, or the word that stands for `of_word`. values: "word|N".
+template <typename At>
+Flag word_or_number(const char* name, const char* values, const char* what, At at, int of_word,
+                    int min, int max) {
+  const std::string word = std::string(values, std::strcspn(values, "|"));
+  return {name, values, what,
+          [=](TrainOptions& o, const std::string& v) {
+            if (v != word) return parse_number(v, min, max, at(o));
+            at(o) = of_word;
+            return true;
+          },
+          [=](const TrainOptions& o) {
+            const int value = at(const_cast<TrainOptions&>(o));
+            return value == of_word ? word : show_number(value);
           }};
 }
 
@@ -204,8 +222,16 @@ std::vector<Flag> loop_flags() {
              AURORA_AT(loop.publish_first_records), 1, 1 << 20),
       number("--publish-every-records", "requests between two offers",
              AURORA_AT(loop.publish_every_records), 1, 1 << 20),
-      number("--train-threads", "threads of the matrix products", AURORA_AT(learn.threads), 1, 256),
-      number("--train-nice", "operating system priority", AURORA_AT(nice), 0, 19),
+      word_or_number("--train-threads", "auto|N", "auto: a thread for each core that is allowed",
+                     AURORA_AT(threads), 0, 1, 256),
+      word_or_number(
+          "--train-memory-mib", "auto|N",
+          "memory beside the libraries'; auto: 10 times the draft's and the window's, at "
+          "least 1024",
+          AURORA_AT(memory_mib), 0, 64, 1 << 30),
+      word_or_number("--train-nice", "idle|N",
+                     "idle: run while nothing else wants the core; or a nice value",
+                     AURORA_AT(nice), kIdleClass, 0, 19),
       number("--train-steps", "test-time training steps K", AURORA_AT(learn.steps), 1, 16),
       number("--train-vocab", "tokens of the draft vocabulary", AURORA_AT(vocab), 16, 1 << 24),
       number("--train-mlp",
@@ -225,6 +251,9 @@ std::vector<Flag> loop_flags() {
              size_t{1} << 20),
       number("--train-window-mib", "memory of all requests kept", AURORA_AT(window_mib),
              uint64_t{1}, uint64_t{1} << 30),
+      number("--train-segment",
+             "served tokens of a piece that is trained at once; a longer answer is cut into such",
+             AURORA_AT(loop.window.segments.tokens_max), 2, 1 << 22),
       number("--train-reservoir", "older requests kept against forgetting",
              AURORA_AT(loop.window.reservoir_max), size_t{0}, size_t{1} << 20),
       number("--train-holdout-every", "every n-th request is held out for the gate; 0: none",
@@ -286,6 +315,8 @@ Result<TrainOptions> parse_train_options(const std::vector<std::string>& args) {
   options.learn.bf16 = options.bf16 == "on" || (options.bf16 == "auto" && cpu_has_fast_bf16());
   options.loop.vocab_size = options.vocab;
   options.loop.window.bytes_max = options.window_mib << 20;
+  options.learn.threads = std::max(1, options.threads);
+  options.loop.window.segments.context_rows_max = options.learn.context_rows_max;
   options.learn.seed = options.loop.seed;
   options.loop.branches = options.learn.discard_lambda > 0;
   return options;
@@ -307,10 +338,17 @@ std::string train_help() {
   return out;
 }
 
+uint64_t memory_bytes_of(const TrainOptions& options, const DraftWeights& draft) {
+  constexpr uint64_t kLeast = 1024ull << 20, kWeights = 10 * sizeof(float);
+  if (options.memory_mib > 0) return static_cast<uint64_t>(options.memory_mib) << 20;
+  return std::max(kLeast, kWeights * draft.weight_count() + options.loop.window.bytes_max);
+}
+
 uint64_t shared_checksum(const TrainOptions& options) {
   // Places and means of one machine.
-  constexpr std::array<std::string_view, 7> kOwn = {
-      "-m", "--state", "--buffer", "--init", "--train-threads", "--train-nice", "--train-audit"};
+  constexpr std::array<std::string_view, 8> kOwn = {
+      "--train-memory-mib", "-m",           "--state",      "--buffer", "--init",
+      "--train-threads",    "--train-nice", "--train-audit"};
   std::string all = options.loop.target;
   for (const Flag& flag : flags())
     if (std::find(kOwn.begin(), kOwn.end(), flag.name) == kOwn.end())

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/background.h"
 #include "base/status.h"
 #include "train/draft_file.h"
 #include "train/learner.h"
@@ -21,7 +22,9 @@ struct TrainOptions {
   int vocab = 4096;
   int mlp = 0;  // width of a new draft's MLP; 0: the target's
   uint64_t window_mib = 512;
-  int nice = 10;
+  int nice = kIdleClass;
+  int memory_mib = 0;  // 0: memory_bytes_of()
+  int threads = 0;     // 0: threads_of_machine()
   std::string bf16 = "auto";
   double rank_timeout_s = 120;  // how long trainer ranks wait for each other
   LearnOptions learn;
@@ -32,6 +35,10 @@ struct TrainOptions {
 // invalid: an unknown flag, a missing or impossible value; one sentence that names it.
 Result<TrainOptions> parse_train_options(const std::vector<std::string>& args);
 std::string train_help();
+// Bound on what the trainer takes beside its libraries: as given, else ten times the fp32 weights
+// (the weights, their mean, two moments, gradients, and as much again for a step and a checkpoint)
+// and the window.
+uint64_t memory_bytes_of(const TrainOptions& options, const DraftWeights& draft);
 // Of everything that all trainer ranks must be given alike; loop.target is set.
 uint64_t shared_checksum(const TrainOptions& options);
 

@@ -1,9 +1,11 @@
 // TrainLoop's checkpoint, written by rank 0 for all ranks, and the way back from it.
 #include <algorithm>
+#include <cstdio>
 #include <unordered_map>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "train/heap.h"
 #include "train/train_loop.h"
 
 namespace aurora {
@@ -12,6 +14,8 @@ namespace {
 constexpr const char* kConsumer = "trainer";
 constexpr size_t kReadRecords = 16;
 constexpr size_t kReadBytes = 64u << 20;
+constexpr double kCheckpointShare = 50;              // times what the last one took ...
+constexpr double kCheckpointPauseSecondsMax = 1800;  // ... which one slow disk must not stretch
 
 }  // namespace
 
@@ -22,8 +26,23 @@ Status TrainLoop::checkpoint_if(bool due) {
   return *all ? checkpoint() : Status::ok();
 }
 
+// Two percent of the time at most, or what a disk bears: a large draft's takes seconds.
+bool TrainLoop::checkpoint_due() const {
+  const double cost_s = static_cast<double>(checkpoint_cost_us_) / 1e6;
+  const double pause_s = std::min(kCheckpointPauseSecondsMax, kCheckpointShare * cost_s);
+  const double since_s = static_cast<double>(steady_us() - checkpoint_us_) / 1e6;
+  return dirty_ && since_s >= std::max(options_.checkpoint_every_s, pause_s);
+}
+
 Status TrainLoop::checkpoint() {
+  const int64_t begin_us = steady_us();
+  const Status s = write_all_books();
   checkpoint_us_ = steady_us();
+  checkpoint_cost_us_ = checkpoint_us_ - begin_us;
+  return s;
+}
+
+Status TrainLoop::write_all_books() {
   if (options_.checkpoint_path.empty()) return Status::ok();
   Checkpoint c = state();
   if (seams_.ranks) {
@@ -57,6 +76,7 @@ Checkpoint TrainLoop::state() const {
   c.steps = figures_.steps;
   c.trained_tokens = figures_.trained_tokens;
   c.offered_at = offered_at_;
+  c.vocab_at = vocab_at_;
   c.version = figures_.version;
   c.loss_first = loss_first_;
   c.loss_mean = figures_.loss;
@@ -68,14 +88,15 @@ Checkpoint TrainLoop::state() const {
 Status TrainLoop::resume() {
   if (Status s = restore(); !s) return s;
   append_audit("resumed " + std::to_string(figures_.steps) + "\n");
+  give_back_freed_memory();
   return Status::ok();
 }
 
 Status TrainLoop::restore() {
   Result<Checkpoint> c = Status::not_found("no checkpoint yet");
-  if (leads() && !options_.checkpoint_path.empty()) c = read_checkpoint(options_.checkpoint_path);
+  if (leads() && !options_.checkpoint_path.empty()) c = own_checkpoint();
   if (leads() && !c && c.status().code() != StatusCode::kNotFound) return c.status();
-  if (!seams_.ranks) return c ? restore(*c) : Status::ok();
+  if (!seams_.ranks) return c ? take_over(*c) : Status::ok();
   std::vector<std::byte> bytes;
   if (leads() && c) bytes = encode_checkpoint(*c);
   if (leads() && !c) {
@@ -85,15 +106,36 @@ Status TrainLoop::restore() {
   }
   if (Status s = seams_.ranks->broadcast(bytes); !s) return s;
   c = decode_checkpoint(bytes, "rank 0's state");
-  return c ? restore(*c) : c.status();
+  if (!c) return c.status();
+  if (leads()) return take_over(*c);  // its own
+  const Status s = load_weights(*c);
+  return s ? take_over(*c) : s;
 }
 
-Status TrainLoop::restore(const Checkpoint& c) {
+// not_found: none, or none to go on from. That is set aside, for a person to look at; training
+// that stood still until then would be worse.
+Result<Checkpoint> TrainLoop::own_checkpoint() {
+  const std::string& path = options_.checkpoint_path;
+  auto c = read_checkpoint(path);
+  const Status usable = c ? load_weights(*c) : c.status();
+  if (usable || usable.code() == StatusCode::kNotFound || usable.code() == StatusCode::kIo)
+    return usable ? std::move(c) : Result<Checkpoint>(usable);
+  LOG_ERROR("train", "%s; it is kept as %s.bad and training begins anew",
+            usable.to_string().c_str(), path.c_str());
+  if (std::rename(path.c_str(), (path + ".bad").c_str()) != 0)
+    return Status::io("cannot rename " + path);
+  return Status::not_found("set aside");
+}
+
+Status TrainLoop::load_weights(const Checkpoint& c) {
   if (c.target != options_.target)
-    return Status::invalid(options_.checkpoint_path +
-                           " was trained for another target model: use another --state directory");
-  if (Status s = seams_.learner.load(c.learner); !s)
-    return Status(s.code(), options_.checkpoint_path + ": " + s.message());
+    return Status::invalid(options_.checkpoint_path + " was trained for another target model");
+  const Status s = seams_.learner.load(c.learner.arrays.front());
+  return s ? s : Status(s.code(), options_.checkpoint_path + ": " + s.message());
+}
+
+// All but the weights.
+Status TrainLoop::take_over(const Checkpoint& c) {
   RankBooks own = books_of_rank(c, rank_, ranks_count_);
   uint64_t seen = 0;
   for (const RankBooks& of_rank : c.ranks) seen += of_rank.window.seen;
@@ -105,9 +147,10 @@ Status TrainLoop::restore(const Checkpoint& c) {
   rng_ = SmallRng(own.rng);
   cursor_ = c.cursor;
   offered_at_ = c.offered_at;
-  vocab_at_ = seen;
+  vocab_at_ = c.vocab_at;
   loss_first_ = c.loss_first;
   steps_at_offer_ = figures_.steps = c.steps;
+  if (c.steps >= 20) guard_.start_from(c.loss_first);
   figures_.trained_tokens = c.trained_tokens;
   figures_.version = c.version;
   figures_.loss = c.loss_mean;
@@ -121,10 +164,10 @@ Status TrainLoop::restore(const Checkpoint& c) {
 // The records the books speak of, from the buffer. What it has dropped since is gone from the
 // window, no more.
 Result<Window::Books> TrainLoop::reread(Window::Books books, uint64_t cursor) {
-  std::unordered_map<uint64_t, WindowEntry*> wanted;
+  std::unordered_map<uint64_t, std::vector<WindowEntry*>> wanted;
   uint64_t first = cursor + 1;
   for (WindowEntry& e : books.entries) {
-    wanted.emplace(e.sequence, &e);
+    wanted[e.sequence].push_back(&e);
     first = std::min(first, e.sequence);
   }
   for (uint64_t after = first - 1; after < cursor;) {
@@ -135,8 +178,11 @@ Result<Window::Books> TrainLoop::reread(Window::Books books, uint64_t cursor) {
     for (StoredRecord& stored : *batch) {
       const auto it = wanted.find(stored.sequence);
       // Same number, other record: the buffer was replaced; its records are new ones.
-      if (it == wanted.end() || it->second->id != stored.record.id) continue;
-      it->second->record = std::make_shared<const TraceRecord>(std::move(stored.record));
+      if (it == wanted.end() || it->second.front()->id != stored.record.id) continue;
+      if (!options_.branches) drop_branches(stored.record);
+      if (!usable(stored)) continue;
+      for (WindowEntry* e : it->second)
+        e->record = segment_of(stored.record, e->segment, options_.window.segments);
     }
   }
   return books;

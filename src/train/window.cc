@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/hash_share.h"
+#include "base/log.h"
 
 namespace aurora {
 
@@ -16,10 +17,24 @@ uint64_t SmallRng::next() {
 
 namespace {
 
+constexpr uint64_t kShareOfBytes = 4;  // one request, and the holdout, take 1/4 at most
+constexpr size_t kFewEntries = 32;     // less is no mixture to learn from: said once
+
 template <typename Entries>
 bool has_id(const Entries& entries, uint64_t id) {
   return std::any_of(entries.begin(), entries.end(),
                      [id](const WindowEntry& e) { return e.id == id; });
+}
+
+// The segments that are kept: as many as fit, evenly along the record.
+std::vector<uint32_t> kept_segments(const TraceRecord& record, const WindowOptions& options) {
+  const auto count = static_cast<uint64_t>(segment_count(record, options.segments));
+  const uint64_t fit =
+      options.bytes_max / kShareOfBytes / segment_bytes_max(record, options.segments);
+  const uint64_t kept = std::clamp<uint64_t>(fit, 1, count);
+  std::vector<uint32_t> segments;
+  for (uint64_t i = 0; i < kept; ++i) segments.push_back(static_cast<uint32_t>(i * count / kept));
+  return segments;
 }
 
 }  // namespace
@@ -29,6 +44,14 @@ uint64_t record_bytes(const TraceRecord& r) {
          (r.laws.ids.size() + r.refused_laws.ids.size()) * 8 + r.tokens.size() * 4 + 512;
 }
 
+std::shared_ptr<const TraceRecord> segment_of(TraceRecord& record, uint32_t segment,
+                                              const SegmentOptions& options) {
+  if (segment >= static_cast<uint32_t>(segment_count(record, options))) return nullptr;
+  if (!needs_cut(record, options)) return std::make_shared<const TraceRecord>(std::move(record));
+  return std::make_shared<const TraceRecord>(
+      cut_segment(record, static_cast<int>(segment), options));
+}
+
 void Window::add(StoredRecord stored, SmallRng& rng) {
   const uint64_t rollout_of = stored.record.rollout_of;
   if (rollout_of != 0 && (has_id(holdout_, rollout_of) || hash_holds_out(rollout_of))) return;
@@ -36,20 +59,46 @@ void Window::add(StoredRecord stored, SmallRng& rng) {
   WindowEntry entry;
   entry.sequence = stored.sequence;
   entry.id = stored.record.id;
-  entry.record = std::make_shared<const TraceRecord>(std::move(stored.record));
-  bytes_ += record_bytes(*entry.record);
-  if (rollout_of != 0 || !holds_out(entry.id)) {
-    add_recent(std::move(entry), rng);
-  } else {
-    entry.place = Place::kHoldout;
-    holdout_.push_back(std::move(entry));
-    if (holdout_.size() > options_.holdout_max) {
-      WindowEntry oldest = std::move(holdout_.front());
-      holdout_.pop_front();
-      add_recent(std::move(oldest), rng);
-    }
+  const bool held_out = rollout_of == 0 && holds_out(entry.id);
+  entry.place = held_out ? Place::kHoldout : Place::kRecent;
+  for (const uint32_t segment : kept_segments(stored.record, options_)) {
+    entry.segment = segment;
+    entry.record = segment_of(stored.record, segment, options_.segments);
+    add_segment(entry, rng);
   }
+  if (held_out) bound_holdout(rng);
   shrink(rng);
+}
+
+// Room is made before the next segment is cut.
+void Window::add_segment(WindowEntry entry, SmallRng& rng) {
+  const uint64_t bytes = record_bytes(*entry.record);
+  bytes_ += bytes;
+  if (entry.place == Place::kHoldout) {
+    holdout_bytes_ += bytes;
+    holdout_.push_back(std::move(entry));
+  } else {
+    add_recent(std::move(entry), rng);
+    shrink(rng);
+  }
+}
+
+// Whole requests leave, the newest stays.
+void Window::bound_holdout(SmallRng& rng) {
+  size_t requests = 0;
+  for (size_t i = 0; i < holdout_.size(); ++i)
+    requests += i == 0 || holdout_[i].sequence != holdout_[i - 1].sequence;
+  while (requests > 1 &&
+         (requests > options_.holdout_max || holdout_bytes_ > options_.bytes_max / kShareOfBytes)) {
+    const uint64_t oldest = holdout_.front().sequence;
+    while (holdout_.front().sequence == oldest) {
+      WindowEntry entry = std::move(holdout_.front());
+      holdout_.pop_front();
+      holdout_bytes_ -= record_bytes(*entry.record);
+      add_recent(std::move(entry), rng);
+    }
+    --requests;
+  }
 }
 
 bool Window::hash_holds_out(uint64_t id) const {
@@ -87,6 +136,14 @@ void Window::retire_oldest(SmallRng& rng) {
 
 void Window::shrink(SmallRng& rng) {
   while (bytes_ > options_.bytes_max && recent_.size() + reservoir_.size() > 1) {
+    const size_t kept = recent_.size() + reservoir_.size() + holdout_.size();
+    if (kept < kFewEntries && !warned_few_) {
+      LOG_WARN("train",
+               "only %zu records of this traffic fit into the %llu MiB of --train-window-mib: the "
+               "draft learns from few at a time",
+               kept - 1, static_cast<unsigned long long>(options_.bytes_max >> 20));
+      warned_few_ = true;
+    }
     if (!reservoir_.empty() && reservoir_.size() >= recent_.size()) {
       const size_t slot = rng.below(reservoir_.size());
       bytes_ -= record_bytes(*reservoir_[slot].record);
@@ -96,6 +153,18 @@ void Window::shrink(SmallRng& rng) {
       retire_oldest(rng);
     }
   }
+}
+
+void Window::drop_expired(int64_t now_ms) {
+  const auto expired = [this, now_ms](const WindowEntry& e) {
+    if (e.record->expires_ms == 0 || e.record->expires_ms > now_ms) return false;
+    bytes_ -= record_bytes(*e.record);
+    if (e.place == Place::kHoldout) holdout_bytes_ -= record_bytes(*e.record);
+    return true;
+  };
+  std::erase_if(recent_, expired);
+  std::erase_if(reservoir_, expired);
+  std::erase_if(holdout_, expired);
 }
 
 std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
@@ -127,6 +196,19 @@ std::vector<const WindowEntry*> Window::draw(int columns, SmallRng& rng) {
   return drawn;
 }
 
+void Window::drop(uint64_t id) {
+  const auto leaves = [this, id](const WindowEntry& e) {
+    if (e.id != id) return false;
+    bytes_ -= record_bytes(*e.record);
+    if (e.place == Place::kHoldout) holdout_bytes_ -= record_bytes(*e.record);
+    passes_total_ -= static_cast<uint64_t>(e.passes);
+    return true;
+  };
+  std::erase_if(recent_, leaves);
+  std::erase_if(reservoir_, leaves);
+  std::erase_if(holdout_, leaves);
+}
+
 bool Window::holds(uint64_t id) const {
   return has_id(recent_, id) || has_id(reservoir_, id) || has_id(holdout_, id);
 }
@@ -156,7 +238,7 @@ Window::Books Window::books() const {
   Books books = {seen_, passes_total_, retired_, {}};
   const auto add_all = [&books](const auto& entries) {
     for (const WindowEntry& e : entries)
-      books.entries.push_back({e.sequence, e.id, e.passes, e.place, nullptr});
+      books.entries.push_back({e.sequence, e.id, e.passes, e.place, nullptr, e.segment});
   };
   add_all(recent_);
   add_all(reservoir_);
@@ -171,10 +253,11 @@ void Window::restore(Books books) {
   recent_.clear();
   reservoir_.clear();
   holdout_.clear();
-  bytes_ = 0;
+  bytes_ = holdout_bytes_ = 0;
   for (WindowEntry& e : books.entries) {
     if (!e.record) continue;
     bytes_ += record_bytes(*e.record);
+    if (e.place == Place::kHoldout) holdout_bytes_ += record_bytes(*e.record);
     if (e.place == Place::kReservoir) {
       reservoir_.push_back(std::move(e));
     } else {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "base/file_lock.h"
+#include "base/mapped_file.h"
 #include "base/temp_dir.h"
 
 namespace aurora {
@@ -21,6 +22,20 @@ TEST(Files, WritesAndReplacesAsAWhole) {
   EXPECT_EQ(*read_file(dir / "a"), std::string("tw\0o", 4));
   EXPECT_EQ(mode_of(dir / "a"), 0600u);
   EXPECT_FALSE(std::filesystem::exists(dir / "a.tmp"));
+}
+
+TEST(Files, PartsLieOneBehindTheOtherAndAreMappedAsTheyWere) {
+  const TempDir dir;
+  const std::string_view parts[] = {"one", "", "two"};
+  ASSERT_TRUE(write_file_atomically(dir / "a", parts));
+  const auto mapped = MappedFile::open(dir / "a");
+  ASSERT_TRUE(mapped);
+  ASSERT_TRUE(write_file_atomically(dir / "a", "other"));
+  const auto bytes = (*mapped)->bytes();
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), "onetwo");
+  ASSERT_TRUE(write_file_atomically(dir / "a", ""));
+  EXPECT_TRUE((*MappedFile::open(dir / "a"))->bytes().empty());
+  EXPECT_EQ(MappedFile::open(dir / "none").status().code(), StatusCode::kNotFound);
 }
 
 TEST(Files, AFailedWriteLeavesNothingAndNamesTheFile) {

@@ -16,6 +16,8 @@ FleetState sample_fleet() {
                                          "aurora:traces_dropped_total{cause=\"a\"} 1\n"
                                          "aurora:traces_dropped_total{cause=\"b\"} 2\n"
                                          "aurora:trainer_alive 0\n"
+                                         "aurora:trainer_restarts_total 2\n"
+                                         "aurora:trainer_last_exit_code 137\n"
                                          "aurora:trainer_lag_records 5\n")});
   fleet.members.push_back({"s1", "nobody \"listens\"", 0, {}});
   fleet.members.push_back({"t", "", 1,
@@ -37,6 +39,7 @@ TEST(StatusTable, OneLineAMemberTrainersFirst) {
   EXPECT_NE(line.find(" 1.50 "), std::string::npos) << line;
   EXPECT_NE(line.find(" 3 "), std::string::npos) << "drops of all causes: " << line;
   EXPECT_EQ(line.find(" 5 "), std::string::npos) << "a dead trainer's lag: " << line;
+  EXPECT_NE(table.find("ended 2 times, the last time with exit code 137"), std::string::npos);
   EXPECT_NE(table.find("11 records, 3.0 MiB"), std::string::npos);
 }
 

@@ -30,7 +30,8 @@ def rolled(server):
 
 class Rollouts(unittest.TestCase):
     def test_idle_time_becomes_text_and_requests_come_first(self):
-        flags = ["-t", "1", "-np", "3", "-c", "6144", "--api-key", KEY, "--rollouts", "2", "--train", "off"]
+        flags = ["-t", "1", "-np", "3", "-c", "6144", "--api-key", KEY, "--rollouts", "2", "--train", "off",
+                 "--draft-arms", "none"]
         with KeyedServer(BUILD, MODEL, *flags) as server:
             for question in QUESTIONS:
                 server.chat(question, max_tokens=12)

@@ -127,13 +127,14 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   const std::string path = dir.path() + "/trainer.status";
   EXPECT_EQ(read_trainer_status(path).status().code(), StatusCode::kNotFound);
   constexpr int64_t kNowMs = 1'700'000'000'123;
-  ASSERT_TRUE(write_trainer_status(path, {kNowMs, 12, 3456.5, 789}));
+  ASSERT_TRUE(write_trainer_status(path, {kNowMs, 12, 3456.5, 789, 4}));
   const Result<TrainerStatus> read = read_trainer_status(path);
   ASSERT_TRUE(read) << read.status().to_string();
   EXPECT_EQ(read->updated_ms, kNowMs);
   EXPECT_EQ(read->lag_records, 12);
   EXPECT_EQ(read->rows_per_second, 3456.5);
   EXPECT_EQ(read->steps, 789u);
+  EXPECT_EQ(read->dropped_records, 4u);
 
   Metrics metrics;
   ServeMetrics serve(metrics);
@@ -143,6 +144,7 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   serve.read_trainer(path, kNowMs + kTrainerSilenceMsMax + 1);
   EXPECT_EQ(serve.trainer_alive.value(), 0);
   EXPECT_EQ(serve.trainer_steps.value(), 789);
+  EXPECT_EQ(serve.trainer_dropped_records.value(), 4);
   serve.read_trainer(path + ".none", kNowMs);
   EXPECT_EQ(serve.trainer_alive.value(), 0);
 }

@@ -181,6 +181,30 @@ TEST_F(RegistryTest, NumbersAreNotUsedAgainAfterPrune) {
   EXPECT_EQ(publish("e").version, 6);
 }
 
+// Who lists the folder reads every manifest in it: weeks of versions must not make that slow.
+TEST_F(RegistryTest, OldManifestsAndVerdictsArePrunedToo) {
+  for (int i = 1; i <= 20; ++i) publish("weights " + std::to_string(i));
+  for (const int64_t version : {2, 3, 10, 19}) {
+    DraftVerdict verdict;
+    verdict.version = version;
+    verdict.kind = DraftVerdict::Kind::kRolledBack;
+    ASSERT_TRUE(registry_.write_verdict(verdict));
+  }
+  ASSERT_TRUE(registry_.prune(4, {2}, 8));
+  std::vector<int64_t> left;
+  const auto listed = registry_.list();
+  for (const DraftManifest& one : *listed) left.push_back(one.version);
+  EXPECT_EQ(left, (std::vector<int64_t>{2, 13, 14, 15, 16, 17, 18, 19, 20}));
+  EXPECT_TRUE(dir_.has("drafts/draft-000002.gguf"));
+  EXPECT_TRUE(registry_.verdict(2)->has_value());  // of a draft that is there
+  EXPECT_FALSE(dir_.has("drafts/draft-000003.verdict.json"));
+  EXPECT_FALSE(dir_.has("drafts/draft-000010.verdict.json"));
+  EXPECT_TRUE(registry_.verdict(19)->has_value());
+  EXPECT_EQ(newest(), 20);
+  ASSERT_TRUE(registry_.prune(0, {}, 0));
+  EXPECT_EQ(publish("next").version, 21);
+}
+
 TEST_F(RegistryTest, VerifyFindsTruncationAndBitFlips) {
   const std::string content(3 << 20, 'w');
   const DraftManifest made = publish(content);

@@ -32,7 +32,7 @@ void expect_law(const std::vector<float>& logits, size_t k) {
   std::vector<int32_t> ids(k);
   std::vector<float> logprobs(k);
   LawScratch scratch;
-  top_law(logits, ids, logprobs, scratch);
+  ASSERT_TRUE(top_law(logits, ids, logprobs, scratch));
   for (size_t i = 0; i < k; ++i) {
     EXPECT_EQ(ids[i], order[i]);
     EXPECT_NEAR(logprobs[i], logits[static_cast<size_t>(order[i])] - log_normaliser, 2e-5);
@@ -56,6 +56,31 @@ TEST(Law, ImpossibleTokensCountNothing) {
     if (i % 8 != 0) logits[i] = -std::numeric_limits<float>::infinity();
   }
   expect_law(logits, 64);
+}
+
+// A target's numbers are not ours: what is no law gives none, whatever the logits hold.
+TEST(Law, LogitsThatAreNoLaw) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  std::vector<int32_t> ids(64, -7);
+  std::vector<float> logprobs(64, 1.0f);
+  for (const size_t count : {64u, 1000u, 1003u, 49152u}) {
+    LawScratch scratch;
+    for (const float value : {kNan, kInf, -kInf}) {
+      const std::vector<float> all(count, value);
+      EXPECT_FALSE(top_law(all, ids, logprobs, scratch)) << count << " of " << value;
+      EXPECT_EQ(top_token(all).prob, 0.0f);
+    }
+    std::vector<float> few(count, kNan);
+    for (size_t i = 0; i < 63; ++i) few[i * (count / 64)] = 1.0f;
+    EXPECT_FALSE(top_law(few, ids, logprobs, scratch));
+    std::vector<float> one = random_logits(count, 5);
+    one[count / 2] = kInf;
+    EXPECT_FALSE(top_law(one, ids, logprobs, scratch));
+  }
+  LawScratch scratch;
+  EXPECT_FALSE(top_law(random_logits(63, 1), ids, logprobs, scratch));  // fewer tokens than k
+  EXPECT_EQ(ids, std::vector<int32_t>(64, -7));
 }
 
 }  // namespace

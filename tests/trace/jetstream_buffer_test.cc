@@ -48,7 +48,7 @@ Result<std::unique_ptr<TraceBuffer>> open_shared(const TraceBufferOptions& optio
 void append_broken(const TraceBufferOptions& options, const std::string& tenant) {
   const std::string prefix = prefix_of(options.dir);
   auto connection = connect(url_of(shared_server(), prefix));
-  std::vector<std::byte> bytes = encode(sample_record(2, {.tenant = tenant}));
+  std::vector<std::byte> bytes = *encode(sample_record(2, {.tenant = tenant}));
   bytes[100] ^= std::byte{1};
   const auto message = with_preface({bytes.size(), 0, {}}, bytes);
   const auto stored = publish_confirmed(
@@ -90,7 +90,7 @@ const SampleOptions kLarge{.served_tokens = 300, .hidden = 1024};  // about 2 MB
 
 TEST_F(JetStreamBuffer, AppendNeverWaitsForABrokerThatIsAway) {
   server_.stop();
-  const size_t one = encode(sample_record(0, kMedium)).size();
+  const size_t one = encode(sample_record(0, kMedium))->size();
   auto writer = open(Role::kWriter, "&in_flight=" + std::to_string(10 * one));
   int taken = 0, refused = 0;
   int64_t longest_us = 0;
@@ -117,7 +117,7 @@ TEST_F(JetStreamBuffer, AppendNeverWaitsForABrokerThatIsAway) {
 
 // A broker that takes connections and answers nothing: the bound holds and append() still returns.
 TEST_F(JetStreamBuffer, AppendNeverWaitsForABrokerThatIsStopped) {
-  const size_t one = encode(sample_record(0, kLarge)).size();
+  const size_t one = encode(sample_record(0, kLarge))->size();
   auto writer = open(Role::kWriter, "&in_flight=" + std::to_string(12 * one));
   ASSERT_TRUE(writer->append(sample_record(0)));
   ASSERT_TRUE(writer->flush(20000));
@@ -196,7 +196,7 @@ TEST_F(JetStreamBuffer, PiecesOfManyWritersMix) {
 
 // The bound drops single messages: a record that lost a piece is not there, and nothing complains.
 TEST_F(JetStreamBuffer, ARecordWithoutItsOldestPieceIsGone) {
-  const size_t one = encode(sample_record(0, kLarge)).size();
+  const size_t one = encode(sample_record(0, kLarge))->size();
   auto writer = open(Role::kWriter, "", 2 * one + one / 2);
   for (uint32_t i = 0; i < 5; ++i) {
     ASSERT_TRUE(writer->append(sample_record(i, kLarge)));

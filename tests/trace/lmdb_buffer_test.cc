@@ -148,7 +148,7 @@ TEST_F(LmdbBuffer, KilledWriterLosesNothingThatAppendReturned) {
     ASSERT_FALSE(records->empty());
     EXPECT_EQ(records->back().sequence, stats->last_sequence);
     uint64_t bytes = 0;
-    for (const StoredRecord& stored : *records) bytes += encode(stored.record).size();
+    for (const StoredRecord& stored : *records) bytes += encode(stored.record)->size();
     EXPECT_EQ(bytes, stats->bytes);
     EXPECT_EQ(reader->stats()->corrupt, 0u);
     told = stats->last_sequence;
@@ -235,7 +235,7 @@ TEST_F(LmdbBuffer, PinnedPagesUseTheReserveThenGiveFullThenRecover) {
   constexpr uint64_t kBytesMax = 8u << 20;
   auto writer = open(Role::kWriter, kBytesMax);
   const SampleOptions large{.served_tokens = 150, .hidden = 512};
-  const size_t one = encode(sample_record(0, large)).size();
+  const size_t one = encode(sample_record(0, large))->size();
   bool full = false;
   for (int attempt = 0; attempt < 200 && !full;
        ++attempt) {  // until the stop falls into a snapshot

@@ -39,7 +39,7 @@ TEST(RecordFuzz, MutatedSeeds) {
                                 .served_tokens = 1 + i % 7,
                                 .hidden = 1 + i % 3,
                                 .law_k = 1 + i % 3};
-    std::vector<std::byte> bytes = encode(sample_record(static_cast<uint32_t>(i), options));
+    std::vector<std::byte> bytes = *encode(sample_record(static_cast<uint32_t>(i), options));
     run(bytes);
     for (uint32_t rounds = 1 + rng() % 3; rounds > 0; --rounds) mutate(rng, bytes);
     run(bytes);

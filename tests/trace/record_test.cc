@@ -17,7 +17,7 @@ namespace {
 TEST(Record, RoundTrip) {
   const TraceRecord r = sample_record(1);
   ASSERT_TRUE(validate(r)) << validate(r).to_string();
-  const std::vector<std::byte> bytes = encode(r);
+  const std::vector<std::byte> bytes = *encode(r);
   const Result<TraceRecord> got = decode(bytes);
   ASSERT_TRUE(got) << got.status().to_string();
   EXPECT_EQ(got->id, r.id);
@@ -47,15 +47,15 @@ TEST(Record, RoundTrip) {
   EXPECT_EQ(got->refused_taps, r.refused_taps);
   EXPECT_EQ(got->refused_laws.logprobs, r.refused_laws.logprobs);
   EXPECT_EQ(got->target_steps, r.target_steps);
-  EXPECT_EQ(encode(*got), bytes);
+  EXPECT_EQ(*encode(*got), bytes);
 }
 
 TEST(Record, ARolloutNamesItsRequestAndNothingElseChanges) {
   TraceRecord r = sample_record(1);
-  EXPECT_EQ(decode(encode(r))->rollout_of, 0u);
-  const size_t of_a_request = encode(r).size();
+  EXPECT_EQ(decode(*encode(r))->rollout_of, 0u);
+  const size_t of_a_request = encode(r)->size();
   r.rollout_of = uint64_t{5} << 32 | 3;
-  std::vector<std::byte> bytes = encode(r);
+  std::vector<std::byte> bytes = *encode(r);
   EXPECT_EQ(bytes.size(), of_a_request + 8);
   ASSERT_TRUE(decode(bytes));
   EXPECT_EQ(decode(bytes)->rollout_of, r.rollout_of);
@@ -69,7 +69,7 @@ TEST(Record, ARolloutNamesItsRequestAndNothingElseChanges) {
 TEST(Record, SmallestRecord) {
   TraceRecord r = sample_record(1, {.prompt_tokens = 1, .served_tokens = 1});
   EXPECT_TRUE(r.steps.empty());
-  const Result<TraceRecord> got = decode(encode(r));
+  const Result<TraceRecord> got = decode(*encode(r));
   ASSERT_TRUE(got) << got.status().to_string();
   EXPECT_EQ(got->rows(), 1);
 }
@@ -77,7 +77,7 @@ TEST(Record, SmallestRecord) {
 // The bytes are a promise to files written earlier: a change of layout must change the version.
 TEST(Record, LayoutIsAsDocumented) {
   const TraceRecord r = sample_record(5);
-  const std::vector<std::byte> bytes = encode(r);
+  const std::vector<std::byte> bytes = *encode(r);
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(bytes.data()), 4), "AUTR");
   uint16_t version = 0;
   uint32_t length = 0, crc = 0;
@@ -91,13 +91,13 @@ TEST(Record, LayoutIsAsDocumented) {
   EXPECT_EQ(crc, crc32c(std::span(bytes).subspan(16)));
   EXPECT_EQ(id, r.id);
   const std::vector<std::byte> fixed =
-      encode(sample_record(1, {.prompt_tokens = 2, .served_tokens = 3, .hidden = 2, .law_k = 2}));
+      *encode(sample_record(1, {.prompt_tokens = 2, .served_tokens = 3, .hidden = 2, .law_k = 2}));
   EXPECT_EQ(fixed.size(), 392u);
 }
 
 TEST(Record, HeadNeedsTheBeginningOnly) {
   const TraceRecord r = sample_record(2, {.expires_ms = 99});
-  const std::vector<std::byte> bytes = encode(r);
+  const std::vector<std::byte> bytes = *encode(r);
   const Result<RecordHead> head = decode_head(std::span(bytes).first(64));
   ASSERT_TRUE(head);
   EXPECT_EQ(head->id, r.id);
@@ -111,7 +111,7 @@ TEST(Record, HeadNeedsTheBeginningOnly) {
 }
 
 TEST(Record, EveryTruncationIsSeen) {
-  std::vector<std::byte> bytes = encode(sample_record(3));
+  std::vector<std::byte> bytes = *encode(sample_record(3));
   for (size_t length = 0; length < bytes.size(); ++length) {
     const Result<TraceRecord> got = decode(std::span(bytes).first(length));
     ASSERT_FALSE(got) << length;
@@ -122,7 +122,7 @@ TEST(Record, EveryTruncationIsSeen) {
 }
 
 TEST(Record, EveryBitFlipIsSeen) {
-  std::vector<std::byte> bytes = encode(sample_record(4, {.hidden = 2}));
+  std::vector<std::byte> bytes = *encode(sample_record(4, {.hidden = 2}));
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     const std::byte mask{static_cast<uint8_t>(1 << bit % 8)};
     bytes[bit / 8] ^= mask;
@@ -133,7 +133,7 @@ TEST(Record, EveryBitFlipIsSeen) {
 }
 
 TEST(Record, AVersionOfTheFutureIsNamed) {
-  std::vector<std::byte> bytes = encode(sample_record(4));
+  std::vector<std::byte> bytes = *encode(sample_record(4));
   bytes[4] = std::byte{9};
   const Status status = decode(bytes).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalid);
@@ -184,6 +184,7 @@ TEST(Record, ValidateRefusesEachBrokenPromise) {
       {"refused order", [](auto& r) { std::swap(r.refused[0], r.refused[2]); }},
       {"refused laws", [](auto& r) { r.refused_laws = {}; }},
       {"target steps", [](auto& r) { r.target_steps = -1; }},
+      {"a piece", [](auto& r) { r.cut_before = 3; }},
   };
   for (const Breakage& breakage : breakages) {
     TraceRecord r = sample_record(6);
@@ -191,6 +192,21 @@ TEST(Record, ValidateRefusesEachBrokenPromise) {
     breakage.apply(r);
     EXPECT_EQ(validate(r).code(), StatusCode::kCorrupt) << breakage.name;
   }
+}
+
+// How long a record is, users decide: the format's four GiB, or what a buffer may hold, is a Status
+// and no copy is made. 87k tokens of a target 8192 wide are more than the format can say.
+TEST(Record, TooLargeIsAStatus) {
+  for (const SampleOptions& options : {SampleOptions{}, SampleOptions{.served_tokens = 1},
+                                       SampleOptions{.prompt_tokens = 300, .tenant = ""}}) {
+    TraceRecord r = sample_record(9, options);
+    EXPECT_EQ(encoded_bytes(r), encode(r)->size());
+    r.rollout_of = 77;
+    EXPECT_EQ(encoded_bytes(r), encode(r)->size());
+    EXPECT_TRUE(encode(r, encoded_bytes(r)).is_ok());
+    EXPECT_EQ(encode(r, encoded_bytes(r) - 1).status().code(), StatusCode::kFull);
+  }
+  EXPECT_EQ(kRecordBytesMax, (uint64_t{1} << 32) - 1 + kRecordHeaderBytes);
 }
 
 TEST(RecordDeathTest, EncodingABrokenRecordIsOurFault) {

@@ -113,7 +113,7 @@ TEST_P(TraceBufferContract, KeepsOrderAndContent) {
     }
     const TraceRecord expected =
         sample_record(i, {.served_tokens = static_cast<int32_t>(1 + 7 * i)});
-    EXPECT_EQ(encode(records[i].record), encode(expected));
+    EXPECT_EQ(*encode(records[i].record), *encode(expected));
   }
   EXPECT_EQ(stats(*buffer).records, 20u);
   EXPECT_EQ(stats(*buffer).first_sequence, sequences[0]);
@@ -156,7 +156,7 @@ TEST_P(TraceBufferContract, ReadHonoursCountBytesAndStart) {
   auto buffer = open();
   std::vector<uint64_t> sequences;
   for (uint32_t i = 0; i < 10; ++i) sequences.push_back(append(*buffer, i));
-  const size_t one = encode(sample_record(0)).size();
+  const size_t one = encode(sample_record(0))->size();
   EXPECT_EQ(read(*buffer, 0, 3).size(), 3u);
   EXPECT_EQ(read(*buffer, 0, 0).size(), 0u);
   EXPECT_EQ(read(*buffer, sequences[6]).size(), 3u);
@@ -171,7 +171,7 @@ TEST_P(TraceBufferContract, ReadHonoursCountBytesAndStart) {
 
 TEST_P(TraceBufferContract, DropsOldestWithinItsBound) {
   const SampleOptions options{.served_tokens = 64, .hidden = 64};
-  const size_t one = encode(sample_record(0, options)).size();
+  const size_t one = encode(sample_record(0, options))->size();
   const uint64_t bytes_max = 10 * one;
   auto buffer = open(Role::kWriter, bytes_max);
   uint64_t last = 0;
@@ -196,6 +196,7 @@ TEST_P(TraceBufferContract, ARecordLargerThanTheBoundIsRefusedAlone) {
   const uint64_t kept = append(*buffer, 1);
   const auto refused = buffer->append(sample_record(2, {.served_tokens = 100, .hidden = 1024}));
   EXPECT_EQ(refused.status().code(), StatusCode::kFull);
+  EXPECT_EQ(buffer->record_bytes_max(), 64u << 10);
   ASSERT_EQ(read(*buffer).size(), 1u);
   EXPECT_EQ(read(*buffer)[0].sequence, kept);
 }
@@ -270,7 +271,7 @@ TEST_P(TraceBufferContract, ReopenFindsWhatWasAppended) {
 
 TEST_P(TraceBufferContract, ReopenWithASmallerBound) {
   const SampleOptions options{.served_tokens = 64, .hidden = 64};
-  const size_t one = encode(sample_record(0, options)).size();
+  const size_t one = encode(sample_record(0, options))->size();
   {
     auto buffer = open(Role::kWriter, 40 * one);
     for (uint32_t i = 0; i < 30; ++i) append(*buffer, i, options);
@@ -299,7 +300,7 @@ TEST_P(TraceBufferContract, ABrokenRecordIsSkippedAndCountedOnce) {
 TEST_P(TraceBufferContract, ReadersAndWriterAtOnce) {
   constexpr uint32_t kCount = 300;
   const SampleOptions options{.served_tokens = 32, .hidden = 32};
-  const size_t one = encode(sample_record(0, options)).size();
+  const size_t one = encode(sample_record(0, options))->size();
   auto writer = open(Role::kWriter, 50 * one);
   std::atomic<bool> done = false;
   const auto follow = [&](TraceBuffer* buffer) {

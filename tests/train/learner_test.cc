@@ -122,7 +122,7 @@ TEST(Learner, AnotherHiddenSizeIsRefused) {
 TEST(Learner, SaveAndLoadGoOnAsIfNothingHadHappened) {
   Fixture a, b;
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
-  ASSERT_TRUE(b.learner->load(a.learner->save()).is_ok());
+  ASSERT_TRUE(b.learner->load(a.learner->save().joined()).is_ok());
   ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
   ASSERT_TRUE(b.learner->learn(b.refs).is_ok());
   EXPECT_EQ(a.learner->snapshot().wq, b.learner->snapshot().wq);
@@ -137,13 +137,13 @@ TEST(Learner, SaveAndLoadGoOnWithEverythingThatIsDrawn) {
   options.tap_noise = 0.1f;
   Fixture a(first_ids(kToyVocab), options), b(first_ids(kToyVocab), options);
   for (int i = 0; i < 9; ++i) ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
-  ASSERT_TRUE(b.learner->load(a.learner->save()).is_ok());
+  ASSERT_TRUE(b.learner->load(a.learner->save().joined()).is_ok());
   for (int i = 0; i < 4; ++i) {
     ASSERT_TRUE(a.learner->learn(a.refs).is_ok());
     ASSERT_TRUE(b.learner->learn(b.refs).is_ok());
   }
   EXPECT_EQ(a.learner->snapshot().wq, b.learner->snapshot().wq);
-  EXPECT_EQ(a.learner->save(), b.learner->save());
+  EXPECT_EQ(a.learner->save().joined(), b.learner->save().joined());
 }
 
 // Serving goes on to step k where the k drafted tokens before were accepted: so does training.
@@ -226,14 +226,42 @@ TEST(Learner, PromptRowsAreLearntByTheirWeight) {
   EXPECT_NE(with.learner->snapshot().wq, without.learner->snapshot().wq);
 }
 
+TEST(Learner, GoesBackToWhatWasGood) {
+  LearnOptions options = Fixture::plain();
+  Fixture f(first_ids(kToyVocab), options);
+  EXPECT_FALSE(f.learner->go_back());
+  for (int step = 0; step < 150; ++step) ASSERT_TRUE(f.learner->learn(f.refs).is_ok());
+  EXPECT_GT(f.accept_len(*f.learner), 3.0);
+  const DraftWeights good = f.learner->snapshot();
+  f.learner->keep_good();
+  std::vector<int64_t> ids = first_ids(kToyVocab);
+  ids.erase(ids.begin());
+  ASSERT_TRUE(f.learner->set_vocab(ids).is_ok());
+  // Poisoned labels: every token's law says another.
+  std::vector<TraceRecord> lies = f.records;
+  std::vector<const TraceRecord*> refs;
+  for (TraceRecord& r : lies) {
+    for (int32_t& id : r.laws.ids) id = (id + 11) % kToyVocab;
+    refs.push_back(&r);
+  }
+  for (int step = 0; step < 60; ++step) ASSERT_TRUE(f.learner->learn(refs).is_ok());
+  EXPECT_LT(f.accept_len(*f.learner), 2.0);
+  ASSERT_TRUE(f.learner->go_back());
+  EXPECT_GT(f.accept_len(*f.learner), 2.7);  // one token is no longer in its vocabulary
+  const DraftWeights back = f.learner->snapshot();
+  EXPECT_EQ(back.d2t, ids);
+  for (size_t i = 0; i < good.wq.size(); ++i) EXPECT_NEAR(back.wq[i], good.wq[i], 1e-2);
+  EXPECT_TRUE(f.learner->learn(f.refs).is_ok());
+}
+
 TEST(Learner, LoadRefusesAnotherShapeAndChangesNothing) {
   Fixture a;
   DraftShape wide = toy_shape();
   wide.ff = 16;
   auto other = make_learner(toy_draft(wide, first_ids(kToyVocab), 1), a.rows, {});
   const DraftWeights before = a.learner->snapshot();
-  EXPECT_FALSE(a.learner->load((*other)->save()).is_ok());
-  std::vector<std::byte> cut = a.learner->save();
+  EXPECT_FALSE(a.learner->load((*other)->save().joined()).is_ok());
+  std::vector<std::byte> cut = a.learner->save().joined();
   cut.resize(cut.size() - 5);
   EXPECT_FALSE(a.learner->load(cut).is_ok());
   EXPECT_EQ(before.wq, a.learner->snapshot().wq);

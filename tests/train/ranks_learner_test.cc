@@ -84,7 +84,7 @@ Learnt learn(const Lesson& l, const std::vector<TraceRecord>& records, RankGroup
     out.ok = out.ok && result;
     if (result) out.last = *result;
   }
-  out.saved = learner->save();
+  out.saved = learner->save().joined();
   return out;
 }
 

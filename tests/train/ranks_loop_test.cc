@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/bytes.h"
+#include "base/exit_code.h"
 #include "base/files.h"
 #include "base/temp_dir.h"
 #include "train/rank_group.h"
@@ -63,12 +64,12 @@ class SharedLedger final : public Learner {
     for (int64_t id : ids) sum = sum * 31 + static_cast<uint64_t>(id);
     return sum + drift;
   }
-  std::vector<std::byte> save() const override {
+  SavedLearner save() const override {
     ByteWriter out;
     out.put<uint64_t>(trained.size());
     out.put_span<uint64_t>(trained);
     out.put_span<int64_t>(ids);
-    return std::move(out).take();
+    return {std::move(out).take(), {}};
   }
   Status load(std::span<const std::byte> bytes) override {
     ByteReader in(bytes);
@@ -144,7 +145,7 @@ class RanksLoop : public testing::Test {
   Checkpoint checkpoint() { return *read_checkpoint(dir_ / "trainer.ckpt"); }
   std::vector<uint64_t> trained() {
     const Checkpoint c = checkpoint();
-    ByteReader in(c.learner);
+    ByteReader in(c.learner.arrays.front());
     return in.get_vector<uint64_t>(in.get<uint64_t>());
   }
   std::map<uint64_t, int> passes() {

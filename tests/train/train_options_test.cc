@@ -33,6 +33,30 @@ TEST(TrainOptions, RatesAreTheLearnersUnlessGiven) {
   EXPECT_NE(train_help().find("--train-lr X|auto"), std::string::npos);
 }
 
+TEST(TrainOptions, TheMachinesOwnShareByDefault) {
+  const auto plain = parse_train_options({"-m", "t"});
+  EXPECT_EQ(plain->nice, kIdleClass);
+  EXPECT_EQ(plain->threads, 0);
+  EXPECT_EQ(plain->learn.threads, 1);  // of who does not ask the machine
+  const auto given = parse_train_options({"-m", "t", "--train-nice", "5", "--train-threads", "3"});
+  EXPECT_EQ(given->nice, 5);
+  EXPECT_EQ(given->learn.threads, 3);
+  EXPECT_FALSE(parse_train_options({"-m", "t", "--train-nice", "-1"}));
+  EXPECT_FALSE(parse_train_options({"-m", "t", "--train-threads", "0"}));
+  EXPECT_NE(train_help().find("--train-threads auto|N"), std::string::npos);
+}
+
+TEST(TrainOptions, MemoryFollowsTheDraftUnlessGiven) {
+  DraftWeights draft;
+  draft.fc.resize(1000);
+  EXPECT_EQ(memory_bytes_of(*parse_train_options({"-m", "t"}), draft), 1024u << 20);
+  draft.fc.resize(50'000'000);
+  EXPECT_EQ(memory_bytes_of(*parse_train_options({"-m", "t", "--train-window-mib", "100"}), draft),
+            2'000'000'000u + (100u << 20));
+  EXPECT_EQ(memory_bytes_of(*parse_train_options({"-m", "t", "--train-memory-mib", "70"}), draft),
+            70u << 20);
+}
+
 TEST(TrainOptions, LossFlags) {
   const LearnOptions plain = parse_train_options({"-m", "t.gguf"})->learn;
   EXPECT_EQ(plain.objective, ObjectiveKind::kForwardKl);

@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/files.h"
 #include "base/temp_dir.h"
 #include "train/checkpoint.h"
@@ -131,6 +133,103 @@ TEST(Window, BytesAreBounded) {
   EXPECT_EQ(window.books().entries.size(), 7u);
 }
 
+// A hold-out that is not counted, or that is counted and cannot shrink, leaves no room for a
+// window.
+TEST(Window, TheHoldoutTakesAQuarterAtMost) {
+  SmallRng rng(4);
+  const uint64_t each = record_bytes(stored(1).record);
+  Window window({.holdout_max = 24, .holdout_every = 2, .bytes_max = 40 * each});
+  for (uint64_t i = 1; i <= 300; ++i) {
+    window.add(stored(i), rng);
+    ASSERT_LE(window.bytes(), 40 * each);
+    ASSERT_LE(window.holdout().size(), 10u);
+  }
+  EXPECT_EQ(window.holdout().size(), 10u);
+  EXPECT_GE(window.recent_count(), 15u);
+}
+
+// 200 columns in segments of 10: the request takes a quarter, from all along its answer.
+TEST(Window, OneLongAnswerDoesNotPushOutTheOthers) {
+  SmallRng rng(5);
+  WindowOptions options;
+  options.holdout_every = 0;
+  options.segments = {.tokens_max = 11, .context_rows_max = 4};
+  TraceRecord answer = toy_record({.id = 9000, .served_tokens = 201});
+  options.bytes_max = 41 * segment_bytes_max(answer, options.segments);
+  Window window(options);
+  for (uint64_t i = 1; i <= 30; ++i) window.add(stored(i), rng);
+  window.add({31, answer}, rng);
+  std::vector<uint32_t> segments;
+  std::set<uint64_t> others;
+  for (const WindowEntry& e : window.books().entries) {
+    if (e.id == 9000) segments.push_back(e.segment);
+    else others.insert(e.id);
+  }
+  EXPECT_EQ(segments, (std::vector<uint32_t>{0, 2, 4, 6, 8, 10, 12, 14, 16, 18}));
+  EXPECT_GE(others.size(), 25u);
+  EXPECT_LE(window.bytes(), options.bytes_max);
+}
+
+// The buffer removes what has expired; a copy in memory must not outlive it.
+TEST(Window, ExpiredRecordsLeave) {
+  SmallRng rng(7);
+  Window window({.recent_max = 8, .reservoir_max = 8, .holdout_max = 4, .holdout_every = 3});
+  for (uint64_t i = 1; i <= 16; ++i) {
+    StoredRecord record = stored(i);
+    record.record.expires_ms = i % 4 == 0 ? 0 : static_cast<int64_t>(1000 * i);
+    window.add(std::move(record), rng);
+  }
+  window.drop_expired(8000);
+  for (const WindowEntry& e : window.books().entries)
+    EXPECT_TRUE(e.sequence > 8 || e.sequence % 4 == 0) << e.sequence;
+  EXPECT_EQ(window.books().entries.size(), 8u + 2);
+  window.drop_expired(1'000'000);
+  EXPECT_EQ(window.books().entries.size(), 4u);
+  EXPECT_EQ(window.bytes(), 4 * record_bytes(stored(1).record));
+}
+
+// Wherever its segments have got to.
+TEST(Window, ADroppedRecordLeavesWithAllOfItsSegments) {
+  SmallRng rng(6);
+  WindowOptions options = {.recent_max = 6, .reservoir_max = 8, .holdout_max = 2};
+  options.holdout_every = 3;
+  options.segments = {.tokens_max = 4, .context_rows_max = 1024};
+  Window window(options);
+  for (uint64_t i = 1; i <= 8; ++i) window.add(stored(i), rng);
+  window.draw(30, rng);
+  std::set<uint64_t> ids;
+  for (const WindowEntry& e : window.books().entries) ids.insert(e.id);
+  for (const uint64_t id : ids) {
+    window.drop(id);
+    EXPECT_FALSE(window.holds(id));
+  }
+  EXPECT_EQ(window.bytes(), 0u);
+  // What is held out afterwards has its quarter of the bytes again.
+  for (uint64_t i = 21; i <= 40; ++i) window.add(stored(i), rng);
+  EXPECT_GE(window.holdout().size(), 2u);
+}
+
+TEST(Window, SegmentsOfARequestAreHeldOutTogether) {
+  SmallRng rng(6);
+  WindowOptions options;
+  options.holdout_max = 1;
+  options.holdout_every = 2;
+  options.segments = {.tokens_max = 4, .context_rows_max = 1024};
+  Window window(options);
+  for (uint64_t i = 1; i <= 60; ++i) {
+    window.add(stored(i), rng);
+    std::map<uint64_t, std::set<Place>> places;
+    std::map<uint64_t, int> pieces;
+    for (const WindowEntry& e : window.books().entries) {
+      places[e.id].insert(e.place == Place::kHoldout ? Place::kHoldout : Place::kRecent);
+      ++pieces[e.id];
+    }
+    for (const auto& [id, of_request] : places) EXPECT_EQ(of_request.size(), 1u) << id;
+    for (const auto& [id, count] : pieces) EXPECT_EQ(count, 4) << id;
+  }
+  EXPECT_EQ(window.holdout().size(), 4u);
+}
+
 TEST(DraftVocab, TheHeaviestThenLowIds) {
   DraftVocab vocab(kToyVocab, 5);
   EXPECT_EQ(vocab.best(), first_ids(5));
@@ -150,6 +249,23 @@ TEST(DraftVocab, TheHeaviestThenLowIds) {
   EXPECT_EQ(again.best(), vocab.best());
 }
 
+TEST(DraftVocab, WhatWasSaidLongAgoFades) {
+  DraftVocab vocab(kToyVocab, 1);
+  TraceRecord old;
+  old.prompt_tokens = 0;
+  old.tokens.assign(1000, 30);
+  vocab.observe(old);
+  TraceRecord now = old;
+  now.tokens.assign(100, 20);
+  vocab.observe(now);
+  EXPECT_EQ(vocab.best(), std::vector<int64_t>{30});
+  for (int i = 0; i < 4; ++i) vocab.halve();
+  vocab.observe(now);
+  EXPECT_EQ(vocab.best(), std::vector<int64_t>{20});
+  for (int i = 0; i < 40; ++i) vocab.halve();
+  EXPECT_TRUE(vocab.state().empty());
+}
+
 Checkpoint sample_checkpoint() {
   Checkpoint c;
   c.target = "0123456789abcdef";
@@ -158,14 +274,15 @@ Checkpoint sample_checkpoint() {
   c.steps = 12;
   c.trained_tokens = 3456;
   c.offered_at = 16;
+  c.vocab_at = 64;
   c.version = 3;
   c.loss_first = 4.5;
   c.loss_mean = 2.5;
   c.ranks[0].window.seen = 77;
   c.ranks[0].window.entries = {{70, 700, 3, Place::kRecent, nullptr},
-                               {71, 710, 0, Place::kHoldout, nullptr}};
+                               {71, 710, 0, Place::kHoldout, nullptr, 4}};
   c.vocab = {{3, 1.5f}, {9, 0.25f}};
-  c.learner.resize(1000, std::byte{7});
+  c.learner.head.resize(1000, std::byte{7});
   return c;
 }
 
@@ -184,8 +301,10 @@ TEST(Checkpoint, RoundTrip) {
   ASSERT_EQ(entries.size(), 2u);
   EXPECT_EQ(entries[0].passes, 3);
   EXPECT_EQ(entries[1].place, Place::kHoldout);
+  EXPECT_EQ(entries[1].segment, 4u);
+  EXPECT_EQ(read->vocab_at, 64u);
   EXPECT_EQ(read->vocab, c.vocab);
-  EXPECT_EQ(read->learner, c.learner);
+  EXPECT_EQ(read->learner.joined(), c.learner.joined());
 }
 
 TEST(Checkpoint, RoundTripOfTwoRanks) {
@@ -201,6 +320,44 @@ TEST(Checkpoint, RoundTripOfTwoRanks) {
   EXPECT_EQ(read->ranks[1].rng, 6u);
   ASSERT_EQ(read->ranks[1].window.entries.size(), 1u);
   EXPECT_EQ(read->ranks[1].window.entries[0].place, Place::kReservoir);
+}
+
+// As one rank wrote it before there were segments.
+TEST(Checkpoint, VersionOneIsReadStill) {
+  ByteWriter body;
+  body.put<uint32_t>(3);
+  body.put_bytes("toy");
+  for (const uint64_t value : {77, 5, 12, 3456, 16}) body.put(value);
+  body.put<int64_t>(3);
+  body.put(4.5);
+  body.put(2.5);
+  for (const uint64_t value : {70, 71, 72}) body.put(value);  // the window's sums
+  body.put<uint64_t>(1);
+  for (const uint64_t value : {70, 700}) body.put(value);
+  body.put<int32_t>(3);
+  body.put<uint8_t>(1);
+  body.put<uint64_t>(1);
+  body.put<int32_t>(9);
+  body.put(0.25f);
+  body.put<uint64_t>(2);
+  body.put<uint16_t>(0x0707);
+  ByteWriter out;
+  out.put_bytes("AURTRAIN");
+  out.put<uint32_t>(1);
+  out.put<uint64_t>(body.size());
+  out.put(crc32c(body.bytes()));
+  out.put_bytes({reinterpret_cast<const char*>(body.bytes().data()), body.size()});
+  const auto read = decode_checkpoint(out.bytes(), "old");
+  ASSERT_TRUE(read.is_ok()) << read.status().to_string();
+  EXPECT_EQ(read->target, "toy");
+  EXPECT_EQ(read->offered_at, 16u);
+  EXPECT_EQ(read->vocab_at, 70u);  // as it was restored
+  EXPECT_EQ(read->version, 3);
+  ASSERT_EQ(read->ranks[0].window.entries.size(), 1u);
+  EXPECT_EQ(read->ranks[0].window.entries[0].segment, 0u);
+  EXPECT_EQ(read->ranks[0].window.entries[0].place, Place::kReservoir);
+  EXPECT_EQ(read->vocab.size(), 1u);
+  EXPECT_EQ(read->learner.bytes(), 2u);
 }
 
 TEST(Checkpoint, EveryCutAndEveryFlippedByteIsRefusedByName) {

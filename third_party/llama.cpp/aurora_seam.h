@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,15 +29,16 @@ struct KeptRow {
 using KeptRowPtr = std::shared_ptr<const KeptRow>;
 
 // Rows of a cached prompt, index = position. A member of server_prompt: it is cloned, moved to the
-// RAM prompt cache, restored and cleared with the KV cells it belongs to.
+// RAM prompt cache, restored and cleared with the KV cells it belongs to. Null before the first
+// known row: the cells there came from a file, or were moved.
 struct KeptRows {
   std::vector<KeptRowPtr> rows;
 
   void clear() { rows.clear(); }
   size_t bytes() const {
-    return rows.empty()
+    return rows.empty() || !rows.back()
                ? 0
-               : rows.size() * (sizeof(KeptRow) + rows.front()->taps.size() * sizeof(uint16_t));
+               : rows.size() * (sizeof(KeptRow) + rows.back()->taps.size() * sizeof(uint16_t));
   }
 };
 
@@ -57,9 +59,8 @@ struct RequestStart {
   int32_t kept = 0;             // positions [0, kept) stay in the KV cache
   std::vector<int32_t> prompt;  // empty when not plain text
   bool completion = true;       // false: embedding, rerank
-  bool multimodal = false;
+  bool multimodal = false;      // a picture in the prompt
   bool lora = false;
-  bool shifted = false;  // the request may move cached cells to other positions
   float temperature = 0;
   float top_p = 1;
   float min_p = 0;
@@ -68,8 +69,8 @@ struct RequestStart {
   RequestLabels labels;
 };
 
-// All calls come from the thread that owns the engine, except metrics_text(). None may throw, none
-// waits for disk, trainer or registry.
+// All calls come from the thread that owns the engine, except metrics_text() and labels_from().
+// None may throw, none waits for disk, trainer or registry.
 class Seam {
  public:
   virtual ~Seam() = default;
@@ -79,6 +80,9 @@ class Seam {
   virtual std::string attach(llama_context* target, int32_t slots, int32_t draft_max) = 0;
   virtual void detach() = 0;  // before the target is freed (shutdown, sleep)
 
+  // A request is about to keep `kept` cached positions, the first `unmoved` of them where they
+  // were. Returns how many it shall keep: behind them the cells are evaluated again for their rows.
+  virtual int32_t positions_to_keep(int32_t kept, int32_t unmoved, KeptRows* rows) = 0;
   virtual void request_start(const RequestStart& start, KeptRows* rows) = 0;
   virtual void request_copied(int32_t from, int32_t to,
                               KeptRows* rows) = 0;  // n > 1: same prompt, same start
@@ -91,9 +95,14 @@ class Seam {
   virtual void draft(std::vector<common_speculative_draft_params>& params) = 0;
   virtual void accept(int32_t slot, int32_t accepted) = 0;
 
+  // Any thread. headers: values of one name stand in lines. A sentence when the request is refused.
+  virtual std::string labels_from(const std::map<std::string, std::string>& headers,
+                                  RequestLabels& labels) const = 0;
   virtual std::string metrics_text() = 0;  // any thread
 };
 
-inline Seam* seam = nullptr;  // set once, before the server starts
+// Both set once, before the server starts.
+inline Seam* seam = nullptr;
+inline const char* front_page = nullptr;  // HTML at "/"
 
 }  // namespace aurora

@@ -21,7 +21,7 @@ SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 FLAGS = [
     "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_COMMON=ON", "-DLLAMA_BUILD_TOOLS=ON",
     "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_UI=OFF",
-    "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_OPENSSL=OFF", "-DGGML_CCACHE=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_OPENSSL=ON", "-DGGML_CCACHE=OFF",
 ]
 TARGETS = ["llama-server", "llama-server-impl"]
 KEEP_ENTRIES = 4  # older cache entries are removed: each is about 400 MB
@@ -182,6 +182,8 @@ def build(entry):
             if subprocess.run(command, cwd=entry, env=environment, stdout=log, stderr=log).returncode != 0:
                 sys.stderr.write("".join(open(log_path).readlines()[-30:]))
                 fail(f"{' '.join(command[:3])} failed; the whole log is {log_path}")
+            if "OPENSSL_VERSION_SUPPORTED:INTERNAL=1" not in (entry / "build" / "CMakeCache.txt").read_text():
+                fail("OpenSSL 3 was not found, which TLS needs; run scripts/setup.sh")
 
 
 def prune(root, keep_entry):

@@ -1,0 +1,194 @@
+// The speculator's way to the draft service: what llama.cpp's server asks for and tells, in the
+// service's words. Capture is in speculator.cc.
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "common.h"
+#include "speculative.h"
+#include "speculator/measure_steps.h"
+#include "speculator/scoped_timer.h"
+#include "speculator/speculator.h"
+
+namespace aurora {
+namespace {
+
+constexpr uint64_t kWantedEvery = 1024;    // draft() calls: what was put away comes back by and by
+constexpr uint64_t kFailuresLogged = 100;  // of so many one
+constexpr int32_t kReplayDepth = 3;        // of a manifest's accept length, about
+constexpr int64_t kExpirySecondsMax = 1'000'000'000'000;
+
+}  // namespace
+
+void Speculator::start_service(int32_t slots, int32_t draft_max) {
+  batch_max_ = static_cast<int32_t>(llama_n_batch(target_));
+  DraftServiceOptions options;
+  options.depth_max = draft_max;
+  options.adaptive = options_.gate;
+  options.ngrams = options_.ngrams;
+  options.prob_min = options_.draft_prob_min;
+  options.depth_seed = options_.depth_seed;
+  options.seed = next_request_ + 1;
+  DraftService::Events events;
+  events.verdict = [this](const VersionVerdict& verdict) { tell(verdict); };
+  events.retire = [this](std::unique_ptr<ChainDrafter> drafter) {
+    if (loader_) loader_->retire(std::move(drafter));
+  };
+  events.failed = [this](const Status& status) {
+    serve_.drafting_skipped(DraftSkip::kError).add();
+    if (failures_++ % kFailuresLogged == 0)
+      LOG_WARN("speculator", "no draft in this step: %s", status.to_string().c_str());
+  };
+  events.now_us = steady_us;
+  service_ = std::make_unique<DraftService>(options, std::move(events), slots);
+  const std::vector<StepPoint> steps = measure_steps(target_, slots * (1 + draft_max));
+  service_->step_cost().measured(steps);
+  std::string text;
+  for (const StepPoint& point : steps)
+    text += " " + std::to_string(point.rows) + ": " + std::to_string(point.ms).substr(0, 5);
+  LOG_INFO("speculator", "a step of n rows takes, in ms:%s", text.c_str());
+}
+
+void Speculator::start_in_service(const RequestStart& start) {
+  ServiceRequest request;
+  request.prompt = start.prompt;
+  request.tenant = start.labels.tenant;
+  request.remember = options_.capture && start.labels.capture && start.labels.rollout_of == 0;
+  request.now_ms = unix_ms();
+  const int64_t expires_in_s =
+      start.labels.expires_in_s > 0 ? start.labels.expires_in_s : options_.expires_in_s;
+  if (expires_in_s > 0 && expires_in_s < kExpirySecondsMax)
+    request.expires_ms = request.now_ms + expires_in_s * 1000;
+  request.greedy = start.temperature <= 0;
+  service_->request_start(start.slot, request);
+}
+
+void Speculator::set_threads(int32_t threads) {
+  if (threads == threads_) return;
+  threads_ = threads;
+  llama_set_n_threads(target_, threads, threads);
+  service_->set_threads(threads, threads < threads_max_ ? StepCost::kLent : StepCost::kAll);
+}
+
+// A prompt is read with all threads.
+void Speculator::begin_serving() {
+  set_threads(threads_max_);
+  if (lender_) lender_->publish(CoreSchedule::cores_left(options_.cores, threads_max_));
+}
+
+// Between two steps, never inside one.
+void Speculator::lend_cores() {
+  if (!lender_ || !serving_some()) return;
+  set_threads(schedule_.threads(steady_us(), lender_->wanted()));
+  lender_->publish(CoreSchedule::cores_left(options_.cores, threads_));
+}
+
+void Speculator::tell(const VersionVerdict& said) {
+  wanted_changed_ = true;
+  const bool away = said.kind == VersionVerdict::Kind::kPutAway;
+  if (away) serve_.rollbacks.add();
+  LOG_INFO("speculator", "draft %lld %s: %s", static_cast<long long>(said.version),
+           away ? "is put away" : "serves", said.reason.c_str());
+  serve_.draft_version.set(static_cast<double>(said.instead));
+  serve_.draft_on_trial.set(0);
+  DraftVerdict verdict;
+  verdict.version = said.version;
+  verdict.kind = away ? DraftVerdict::Kind::kRolledBack : DraftVerdict::Kind::kServing;
+  verdict.reason = said.reason;
+  verdict.live_accept_len = said.accept_len;
+  verdict.target_steps = static_cast<uint64_t>(said.steps);
+  loader_->report(std::move(verdict));
+}
+
+void Speculator::adopt_if_ready() {
+  loader_->hand_over();
+  if (wanted_changed_ || draft_calls_++ % kWantedEvery == 0)
+    wanted_changed_ = !loader_->set_wanted(service_->wanted());
+  DraftLoader::Ready next = loader_->take();
+  if (!next.engine) return;
+  serve_.swaps.add();
+  schedule_.new_draft(steady_us());
+  const int64_t version = next.engine->version();
+  next.engine->set_threads(threads_);
+  service_->adopt(std::move(next.engine), next.replay_accept_len, kReplayDepth);
+  if (service_->trying()) serve_.draft_on_trial.set(static_cast<double>(version));
+  wanted_changed_ = true;
+}
+
+void Speculator::answer_loader() {
+  if (!loader_->wants_rows()) return;
+  std::vector<std::pair<int32_t, std::vector<KeptRowPtr>>> rows;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    if (slot.trace.active() && slot.rows != nullptr)
+      rows.emplace_back(static_cast<int32_t>(i), slot.rows->rows);
+  }
+  loader_->give_rows(std::move(rows));
+}
+
+// Every slot that may be drafted for in this step.
+void Speculator::make_wishes(const std::vector<common_speculative_draft_params>& params) {
+  wishes_.clear();
+  for (size_t i = 0; i < params.size() && i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    slot.trace.set_draft({}, {});
+    slot.drafted_by = 0;
+    if (!params[i].drafting || !slot.trace.active() || !slot.speculates()) continue;
+    DraftService::Wish wish;
+    wish.slot = static_cast<int32_t>(i);
+    wish.next = params[i].id_last;
+    wish.depth_max = params[i].n_max > 0 ? params[i].n_max : kDraftDepthMax;
+    if (slot.rows != nullptr && !slot.rows->rows.empty() &&
+        slot.rows->rows.size() == static_cast<size_t>(params[i].pos0)) {
+      wish.rows = options_.chain ? slot.rows : nullptr;
+    } else {
+      serve_.drafting_skipped(DraftSkip::kRowsMissing).add();
+    }
+    wishes_.push_back(std::move(wish));
+  }
+}
+
+// A verify batch that the server has to split fails every request in it: no more rows than there
+// are cells, and than one batch takes beside a row for each slot.
+void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
+  if (target_ == nullptr || loader_ == nullptr) return;
+  guard("draft", [&] {
+    lend_cores();
+    answer_loader();
+    adopt_if_ready();
+    ScopedTimer timer(serve_.draft_time);
+    make_wishes(params);
+    const int64_t room = batch_max_ - static_cast<int64_t>(slots_.size());
+    const auto drafts_max = static_cast<int32_t>(std::clamp<int64_t>(cells_free_, 0, room));
+    if (drafts_max == 0 && !wishes_.empty())
+      serve_.drafting_skipped(DraftSkip::kKvShort).add(wishes_.size());
+    if (service_->serving() == 0 && !wishes_.empty())
+      serve_.drafting_skipped(DraftSkip::kNoDraft).add();
+    service_->draft(wishes_, drafts_max);
+    hand_out(params);
+    show_arms();
+  });
+}
+
+void Speculator::hand_out(std::vector<common_speculative_draft_params>& params) {
+  for (DraftService::Wish& wish : wishes_) {
+    if (wish.tokens.empty()) continue;
+    const auto index = static_cast<size_t>(wish.slot);
+    serve_.num_drafts.add();
+    serve_.num_draft_tokens.add(wish.tokens.size());
+    *params[index].result = wish.tokens;
+    slots_[index].drafted_by = wish.version;
+    slots_[index].trace.set_draft(std::move(wish.tokens), std::move(wish.probs));
+  }
+}
+
+void Speculator::show_arms() {
+  for (size_t arm = 1; arm < kDraftArmCount; ++arm) {
+    const DraftService::ArmFigures& now = service_->figures(static_cast<DraftArm>(arm));
+    serve_.arm_drafted(arm - 1).add(now.drafted - shown_[arm].drafted);
+    serve_.arm_accepted(arm - 1).add(now.accepted - shown_[arm].accepted);
+    shown_[arm] = now;
+  }
+}
+
+}  // namespace aurora

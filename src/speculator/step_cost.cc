@@ -1,0 +1,74 @@
+#include "speculator/step_cost.h"
+
+#include <algorithm>
+
+namespace aurora {
+namespace {
+
+constexpr double kHorizon = 16;  // observations that a factor remembers
+constexpr double kOverallWeight =
+    4;                            // what the factor of all rows counts beside one row count's own
+constexpr double kStepOff = 1.5;  // an observation further off counts as so far: a stall is no step
+// Before a lent core was ever seen at work: a step takes half as long again.
+constexpr double kLentGuess = 1.5;
+
+void follow(double ratio, double& value, double& weight) {
+  const double seen = std::clamp(ratio, value / kStepOff, value * kStepOff);
+  weight = std::min(weight + 1, kHorizon);
+  value += (seen - value) / weight;
+}
+
+}  // namespace
+
+void StepCost::measured(std::span<const StepPoint> points) {
+  base_.fill(0);
+  live_ = {};
+  live_[kLent].overall.value = kLentGuess;
+  for (Live& live : live_) live.overall.weight = 4;  // as sure as four steps
+  if (points.empty()) return;
+  for (int rows = 1; rows <= kStepRowsMax; ++rows) {
+    const auto above = std::find_if(points.begin(), points.end(),
+                                    [rows](const StepPoint& p) { return p.rows >= rows; });
+    double ms = 0;
+    if (above == points.begin()) {
+      ms = above->ms;
+    } else {
+      // Behind the last point the line between the last two goes on, upwards at least a little.
+      const StepPoint& b = above == points.end() ? points.back() : *above;
+      const StepPoint& a =
+          above == points.end() ? points[points.size() > 1 ? points.size() - 2 : 0] : *(above - 1);
+      const double slope = b.rows > a.rows ? (b.ms - a.ms) / (b.rows - a.rows) : b.ms / b.rows;
+      ms = a.ms + (above == points.end() ? std::max(slope, 0.0) : slope) * (rows - a.rows);
+    }
+    // A step of more rows never costs less: what says so is noise.
+    base_[static_cast<size_t>(rows)] = std::max(ms, base_[static_cast<size_t>(rows) - 1]);
+  }
+}
+
+double StepCost::base(int rows) const {
+  const int within = std::clamp(rows, 1, kStepRowsMax);
+  const double ms = base_[static_cast<size_t>(within)];
+  if (ms <= 0) return 1;
+  const double slope = ms - base_[kStepRowsMax - 1];
+  return rows > kStepRowsMax ? ms + slope * (rows - kStepRowsMax) : ms;
+}
+
+double StepCost::ms(int rows) const {
+  const Live& live = live_[cores_];
+  const Factor& own = live.by_rows[static_cast<size_t>(std::clamp(rows, 1, kStepRowsMax))];
+  const double factor = (own.value * own.weight + live.overall.value * kOverallWeight) /
+                        (own.weight + kOverallWeight);
+  return base(rows) * factor;
+}
+
+void StepCost::observe(int rows, double ms) {
+  if (rows < 1 || !(ms > 0) || base_[1] <= 0) return;
+  Live& live = live_[cores_];
+  const double ratio = ms / base(rows);
+  follow(ratio, live.overall.value, live.overall.weight);
+  Factor& own = live.by_rows[static_cast<size_t>(std::min(rows, kStepRowsMax))];
+  if (own.weight == 0) own.value = live.overall.value;
+  follow(ratio, own.value, own.weight);
+}
+
+}  // namespace aurora

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""A drop-in llama-server: the same answers with drafts and without, and what it takes, refuses and says.
+
+    tests/e2e/drop_in_test.py BUILD_DIR
+"""
+import http.client
+import json
+import os
+import pathlib
+import ssl
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from aurora_server import ROOT, Server, default_model, failed
+
+BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
+MODEL = default_model()
+LANGUAGES = ["Ada", "C", "D", "Go", "Java", "Lua", "Perl", "Python", "Ruby", "Rust", "Scheme", "Swift"]
+QUESTIONS = [f"Name three uses of {language}." for language in LANGUAGES]
+ONE_SLOT = ["-t", "1", "-np", "1", "--gate", "off", "--draft-depth", "4"]
+OFF = {"X-Aurora-Speculate": "off"}
+
+
+def post(server, path, body, headers=None):
+    """The answer; an HTTP error answers with its code in `status`."""
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json", **(headers or {})})
+    try:
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            text = answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return {"status": error.code, **json.load(error)}
+    if not body.get("stream"):
+        return json.loads(text)
+    events = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
+    return [json.loads(event) for event in events if event != "[DONE]"]
+
+
+def without(answer, names=("id", "created", "timings", "aurora")):
+    """The answer but for what no two answers have in common."""
+    if isinstance(answer, dict):
+        return {key: without(value, names) for key, value in answer.items() if key not in names}
+    return [without(value, names) for value in answer] if isinstance(answer, list) else answer
+
+
+def count(server, *names):
+    return [server.metric(name) for name in names]
+
+
+def wait_for_draft(server):
+    server.wait(lambda: server.text("Name a use of salt.", max_tokens=8) and server.metric("draft_version") >= 1, 60)
+
+
+class WithDraft(unittest.TestCase):
+    """One trained draft for all; each server starts in its state folder."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.state = pathlib.Path(cls.folder.name)
+        learn = ["--publish-first-records", "30", "--train-vocab", "2048"]  # after thirty steps, too
+        with Server(BUILD, MODEL, "-c", "4096", *ONE_SLOT, *learn, state=cls.state) as server:
+            assert not failed(server.chat_all(3 * QUESTIONS, 1))
+            server.wait(lambda: server.newest_draft() >= 1, 400)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def serve(self, *flags):
+        return Server(BUILD, MODEL, *ONE_SLOT, "--train", "off", "--deterministic", "on", *flags, state=self.state)
+
+    def same(self, server, path, body):
+        """The whole answer but ids and times, with a draft and without."""
+        body = {"cache_prompt": False, **body}
+        before = server.metric("spec_decode_num_accepted_tokens_total")
+        drafted = post(server, path, body)
+        accepted = server.metric("spec_decode_num_accepted_tokens_total") - before
+        plain = post(server, path, body, OFF)
+        self.assertEqual(without(drafted), without(plain))
+        return drafted, accepted
+
+    def test_answers(self):
+        with self.serve("-c", "2048") as server:
+            wait_for_draft(server)
+            self.probabilities(server)
+            self.stops(server)
+            self.backend_sampling(server)
+
+    def probabilities(self, server):
+        chat = {"messages": [{"role": "user", "content": QUESTIONS[3]}], "max_tokens": 40, "temperature": 0}
+        answer, accepted = self.same(server, "/v1/chat/completions", {**chat, "logprobs": True, "top_logprobs": 5})
+        self.assertGreater(accepted, 4)
+        for token in answer["choices"][0]["logprobs"]["content"]:
+            self.assertEqual(len(token["top_logprobs"]), 5)
+            self.assertIn(token["token"], [top["token"] for top in token["top_logprobs"]])
+
+        text = {"prompt": "The uses of Python are", "n_predict": 40, "seed": 7}
+        accepted = 0
+        for fields in ({"n_probs": 3, "temperature": 0}, {"n_probs": 3, "temperature": 0.5},
+                       {"n_probs": 3, "post_sampling_probs": True, "temperature": 0.5},
+                       {"n_probs": 1, "grammar": 'root ::= [a-z ]+', "temperature": 0},
+                       {"n_probs": 2, "temperature": 0, "stream": True}):
+            with self.subTest(**fields):
+                accepted += self.same(server, "/completion", {**text, **fields})[1]
+        self.assertGreater(accepted, 10)
+
+    def stops(self, server):
+        """In the middle of an accepted chain: no token behind the stop is counted or kept."""
+        text = {"prompt": "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,", "n_predict": 60, "temperature": 0}
+        for stop in ("15", "16", "7", "20,", " 2"):
+            with self.subTest(stop):
+                answer = self.same(server, "/completion", {**text, "stop": [stop], "return_tokens": True})[0]
+                self.assertEqual(answer["stop_type"], "word")
+
+    def backend_sampling(self, server):
+        body = {"prompt": "Salt is", "n_predict": 12, "temperature": 0}
+        asked = post(server, "/completion", {**body, "backend_sampling": True})
+        self.assertEqual(asked["content"], post(server, "/completion", body)["content"])
+        self.assertFalse(asked["generation_settings"]["backend_sampling"])
+
+    def test_context_that_fills(self):
+        with self.serve("-c", "256") as server:
+            wait_for_draft(server)
+            for question in QUESTIONS[:8]:
+                with self.subTest(question):
+                    answer = self.same(server, "/completion", {"prompt": question, "n_predict": -1, "temperature": 0,
+                                                               "ignore_eos": True})[0]
+                    self.assertTrue(answer["truncated"])
+                    self.assertEqual(answer["tokens_evaluated"] + answer["tokens_predicted"], 256)
+
+    def test_restored_and_moved_cells(self):
+        """Drafting and capture go on for a slot out of a file, and where cached cells were moved."""
+        with self.serve("-c", "2048", "--slot-save-path", str(self.state)) as server:
+            wait_for_draft(server)
+            story = "The town of Arles lies on the river. " * 40  # some 400 tokens
+            self.restore(server, [{"role": "user", "content": story + QUESTIONS[0]}], captured_whole=False)
+            self.restore(server, [{"role": "user", "content": QUESTIONS[1]}], captured_whole=True)
+
+            self.goes_on(server, [{"role": "user", "content": story + QUESTIONS[2]}])
+            moved = [{"role": "user", "content": "Listen. " + story + QUESTIONS[2]}]
+            post(server, "/v1/chat/completions", {"messages": moved, "max_tokens": 8, "n_cache_reuse": 16})
+            self.goes_on(server, moved)
+            self.assertEqual(server.metric("speculator_errors_total"), 0)
+            for cause in ("error", "rows_missing"):
+                self.assertEqual(server.metric(f'drafting_skipped_total{{cause="{cause}"}}'), 0)
+
+    def restore(self, server, talk, captured_whole):
+        talk = talk + [{"role": "assistant", "content": server.text(talk)}, {"role": "user", "content": "Another."}]
+        post(server, "/slots/0?action=save", {"filename": "slot.bin"})
+        server.text("Something else.")
+        post(server, "/slots/0?action=erase", {})
+        restored = post(server, "/slots/0?action=restore", {"filename": "slot.bin"})
+        self.assertGreater(restored["n_restored"], 10)
+        again = self.goes_on(server, talk)
+        if not captured_whole:
+            self.assertGreater(again["timings"]["cache_n"], 100)  # most of it came from the file
+        talk += [{"role": "assistant", "content": again["choices"][0]["message"]["content"]},
+                 {"role": "user", "content": "And one more."}]
+        self.goes_on(server, talk)
+
+    def goes_on(self, server, talk):
+        names = "spec_decode_num_drafts_total", "traces_written_total"
+        drafts, written = count(server, *names)
+        answer = server.chat(talk, ignore_eos=True)
+        self.assertGreater(server.metric(names[0]), drafts)
+        server.wait(lambda: server.metric(names[1]) > written, 10)
+        return answer
+
+
+class Headers(unittest.TestCase):
+    def test_what_is_not_on_or_off_is_refused(self):
+        body = {"prompt": "Salt is", "n_predict": 2}
+        with Server(BUILD, MODEL, "-t", "1", "-c", "1024", "-np", "1", "--train", "off") as server:
+            for name, value in (("X-Aurora-Capture", "false"), ("x-aurora-capture", "0"), ("X-Aurora-Speculate", "no"),
+                                ("X-Aurora-Expires-In", "1h"), ("X-Aurora-Expires-In", "-5")):
+                answer = post(server, "/completion", body, {name: value})
+                self.assertEqual(answer["status"], 400, (name, value))
+                self.assertIn("X-Aurora-", answer["error"]["message"])
+                self.assertIn(f"is '{value}'; give ", answer["error"]["message"])
+            for first, second in (("X-Aurora-Capture", "X-Aurora-Capture"), ("X-Aurora-Capture", "x-aurora-capture")):
+                self.twice(server, body, first, second)
+            self.assertEqual(server.metric("generated_tokens_total"), 0)
+            self.assertEqual(server.metric("traces_written_total"), 0)
+
+            for value in ("Off", "OFF", " off "):
+                self.assertIn("content", post(server, "/completion", body, {"X-Aurora-Capture": value}))
+            self.assertEqual(server.metric('traces_dropped_total{cause="opt_out"}'), 3)
+            post(server, "/completion", body, {"X-Aurora-Capture": "ON", "X-Aurora-Expires-In": "60"})
+            server.wait(lambda: server.metric("traces_written_total") == 1, 10)
+
+            self.assertIn("metrics", server.get("/"))
+            self.steps_are_tokens(server)
+
+    def twice(self, server, body, first, second):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.putrequest("POST", "/completion")
+        data = json.dumps(body).encode()
+        for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(data))), (first, "off"),
+                            (second, "on")):
+            connection.putheader(name, value)
+        connection.endheaders(data)
+        answer = connection.getresponse()
+        self.assertEqual(answer.status, 400)
+        self.assertIn("came more than once", answer.read().decode())
+
+    def steps_are_tokens(self, server):
+        """Without a draft the accept length is 1, whatever is asked."""
+        for fields in ({"n": 1, "max_tokens": 1}, {"n": 1, "max_tokens": 9}):
+            server.chat("Name a colour.", temperature=0.9, **{"max_tokens": 4, **fields})
+            tokens, steps = count(server, "generated_tokens_total", "target_steps_total")
+            self.assertEqual(tokens, steps)
+
+
+class Starts(unittest.TestCase):
+    def test_children_and_embeddings_count_one_token_a_step(self):
+        with Server(BUILD, MODEL, "-t", "1", "-c", "2048", "-np", "4", "--train", "off") as server:
+            for tokens in (1, 7):
+                answer = server.chat("Name a colour.", n=4, max_tokens=tokens, temperature=0.9)
+                self.assertEqual(len(answer["choices"]), 4)
+                generated, steps = count(server, "generated_tokens_total", "target_steps_total")
+                self.assertGreaterEqual(generated, 4)
+                self.assertEqual(generated, steps)
+        with Server(BUILD, MODEL, "-t", "1", "-c", "1024", "--train", "off", "--embeddings", "--pooling", "mean") as server:
+            self.assertIn("data", post(server, "/v1/embeddings", {"input": ["salt", "sugar and more"]}))
+            self.assertEqual(count(server, "generated_tokens_total", "target_steps_total"), [0, 0])
+
+    def test_stock_kernels(self):
+        """On a CPU with AMX these are tiles: their set-up must survive the compiler."""
+        with Server(BUILD, MODEL, "-t", "1", "-c", "512", "--train", "off", "--kernels", "off") as server:
+            self.assertTrue(server.text("Salt?", max_tokens=4))
+
+    def test_tls(self):
+        with tempfile.TemporaryDirectory() as folder:
+            key, certificate = f"{folder}/key.pem", f"{folder}/certificate.pem"
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+                           check=True, capture_output=True)
+            context = ssl.create_default_context(cafile=certificate)
+
+            class TlsServer(Server):
+                def get(self, path):
+                    try:
+                        with urllib.request.urlopen(f"https://127.0.0.1:{self.port}{path}", timeout=30, context=context) as a:
+                            return a.read().decode()
+                    except OSError:
+                        return ""
+
+            with TlsServer(BUILD, MODEL, "-t", "1", "-c", "512", "--train", "off", "--ssl-key-file", key,
+                           "--ssl-cert-file", certificate) as server:
+                self.assertIn("aurora:target_steps_total", server.get("/metrics"))
+
+    def test_nowhere_to_write(self):
+        environment = {key: value for key, value in os.environ.items() if key not in ("XDG_STATE_HOME", "STATE_DIRECTORY")}
+        for home in (None, "", "/proc/none"):
+            env = dict(environment, HOME=home) if home is not None else {k: v for k, v in environment.items() if k != "HOME"}
+            with self.subTest(home=home):
+                flags = ["-m", str(MODEL), "-c", "512", "-t", "1"]
+                ended = subprocess.run([BUILD / "aurora", "serve", *flags], env=env, capture_output=True, text=True, timeout=60)
+                self.assertEqual(ended.returncode, 2)
+                if not home:
+                    self.assertIn("give --state DIR", ended.stderr)
+        wrap = lambda argv: ["env", "-u", "HOME", "-u", "XDG_STATE_HOME", argv[0], argv[1], *argv[4:]]  # without --state
+        with Server(BUILD, MODEL, "-t", "1", "-c", "512", "--capture", "off", "--train", "off", wrap=wrap) as server:
+            self.assertTrue(server.text("Salt?", max_tokens=4))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
