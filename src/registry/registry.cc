@@ -206,9 +206,13 @@ Result<std::vector<Registry::Judged>> Registry::judged(const std::string& target
 Result<std::optional<DraftManifest>> Registry::newest(const std::string& target) const {
   auto all = judged(target);
   if (!all) return all.status();
-  for (Judged& one : *all)
-    if (!one.rolled_back()) return std::optional<DraftManifest>(std::move(one.manifest));
-  return std::optional<DraftManifest>{};
+  return first_sound(*all);
+}
+
+std::optional<DraftManifest> Registry::first_sound(std::vector<Judged>& all) {
+  for (Judged& one : all)
+    if (!one.rolled_back()) return std::move(one.manifest);
+  return std::nullopt;
 }
 
 Result<std::vector<DraftManifest>> Registry::candidates(const std::string& target) const {
@@ -227,7 +231,7 @@ Result<std::optional<DraftManifest>> Registry::serving(const std::string& target
   for (Judged& one : *all)
     if (one.verdict && one.verdict->kind == DraftVerdict::Kind::kServing)
       return std::optional<DraftManifest>(std::move(one.manifest));
-  return newest(target);
+  return first_sound(*all);
 }
 
 Result<std::optional<DraftVerdict>> Registry::verdict(int64_t version) const {

@@ -95,6 +95,7 @@ class Registry {
     std::optional<DraftVerdict> verdict;
     bool rolled_back() const { return verdict && verdict->kind == DraftVerdict::Kind::kRolledBack; }
   };
+  static std::optional<DraftManifest> first_sound(std::vector<Judged>& all);
   Result<std::vector<Judged>> judged(const std::string& target) const;  // newest first, not refused
   Status put(const std::string& staged, const DraftManifest& manifest);
   Status prune_manifests(size_t keep, const std::vector<int64_t>& pinned);

@@ -33,8 +33,6 @@ class ChainCostMeter {
     cost.fill_ms = fill * std::max(0, rows - kRowsForFree * slots);
     return cost;
   }
-  double first_ms(int32_t slots) const { return first_[at(slots)].value; }
-  double next_ms(int32_t slots) const { return next_[at(slots)].value; }
 
  private:
   struct Mean {

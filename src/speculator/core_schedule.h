@@ -23,13 +23,12 @@ class CoreSchedule {
 
   // Threads of the step that begins now. wanted: a trainer lives and has work.
   int threads(int64_t now_us, bool wanted) {
-    lent_ = wanted && options_.threads > 1 && in_lent_stretch(now_us);
-    return options_.threads - (lent_ ? 1 : 0);
+    const bool lent = wanted && options_.threads > 1 && in_lent_stretch(now_us);
+    return options_.threads - (lent ? 1 : 0);
   }
   // The trainer has published: its work still pays.
   void new_draft(int64_t now_us) { draft_us_ = now_us; }
 
-  bool lent() const { return lent_; }
   double share(int64_t now_us) const {
     if (draft_us_ == 0) return options_.share;  // nothing has been learnt yet
     const double age = static_cast<double>(now_us - draft_us_);
@@ -52,7 +51,6 @@ class CoreSchedule {
   CoreScheduleOptions options_;
   int64_t begin_us_ = 0;  // of the period
   int64_t draft_us_ = 0;  // the last new draft, 0: none yet
-  bool lent_ = false;
 };
 
 }  // namespace aurora

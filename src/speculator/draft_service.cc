@@ -50,7 +50,6 @@ DraftService::Slot* DraftService::find(int32_t slot) {
 // --- versions
 
 int64_t DraftService::serving() const { return good_ ? good_->drafter->version() : 0; }
-int64_t DraftService::newest() const { return new_ ? new_->drafter->version() : serving(); }
 
 std::function<bool(int64_t)> DraftService::wanted() const {
   std::vector<int64_t> away;

@@ -98,7 +98,6 @@ class DraftService {
   std::function<bool(int64_t version)> wanted() const;
   bool trying() const { return new_ != nullptr; }
   int64_t serving() const;  // the good version, 0: none
-  int64_t newest() const;   // the one on trial, else serving()
   void drop_versions();     // the target goes away
   void set_threads(int32_t threads, StepCost::Cores cores);
 

@@ -183,6 +183,7 @@ void Speculator::hand_out(std::vector<common_speculative_draft_params>& params) 
 }
 
 void Speculator::show_arms() {
+  static_assert(kDraftArmCount == kArmNameCount + 1, "kNone has no name in the metrics");
   for (size_t arm = 1; arm < kDraftArmCount; ++arm) {
     const DraftService::ArmFigures& now = service_->figures(static_cast<DraftArm>(arm));
     serve_.arm_drafted(arm - 1).add(now.drafted - shown_[arm].drafted);
