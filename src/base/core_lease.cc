@@ -94,7 +94,12 @@ void CoreLender::publish(int cores) {
 
 bool CoreLender::wanted() const {
   const uint64_t word = page_->wanted.load(std::memory_order_relaxed);
-  return number_of(word, now_us_(), kWishSeconds).value_or(0) > 0;
+  const int64_t now = now_us_();
+  const auto wish = number_of(word, now, kWishSeconds);
+  if (!wish) return false;  // nobody trains
+  const bool look = announced_us_ != 0 && now - announced_us_ < kLookSeconds * 1'000'000 &&
+                    static_cast<int64_t>(word >> kNumberBits) <= announced_us_ / 1000;
+  return look || *wish > 0;
 }
 
 void CoreLender::forget_wish() { page_->wanted.store(0, std::memory_order_relaxed); }
@@ -107,7 +112,7 @@ Result<CoreBorrower> CoreBorrower::open(const std::string& state_dir,
 }
 
 CoreBorrower::~CoreBorrower() {
-  if (page_) want(false);
+  if (page_) page_->wanted.store(0, std::memory_order_relaxed);
 }
 
 int CoreBorrower::cores() const {

@@ -30,8 +30,11 @@ class CoreLender {
   // least every kLeaseSeconds while requests run: a server that is silent for longer is taken for
   // gone.
   void publish(int cores);
-  // A trainer lives and has work.
+  // A trainer lives and has work, or has not said otherwise since announce().
   bool wanted() const;
+  // There is something new for a trainer that lives. In the idle class it would not get to look at
+  // it beside a busy server: it is wanted for kLookSeconds, or until it speaks.
+  void announce() { announced_us_ = now_us_(); }
   // For who sees a trainer die without having said so.
   void forget_wish();
 
@@ -40,6 +43,7 @@ class CoreLender {
       : page_(std::move(page)), now_us_(std::move(now_us)) {}
   std::shared_ptr<LeasePage> page_;
   std::function<int64_t()> now_us_;
+  int64_t announced_us_ = 0;  // 0: never
 };
 
 // The trainer's side. Takes its wish back when it goes.
@@ -67,5 +71,6 @@ class CoreBorrower {
 constexpr int kAllCores = -1;
 constexpr int64_t kLeaseSeconds = 30;  // longer than one decode step of a long prompt
 constexpr int64_t kWishSeconds = 600;
+constexpr int64_t kLookSeconds = 20;
 
 }  // namespace aurora

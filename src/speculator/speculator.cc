@@ -223,6 +223,7 @@ void Speculator::request_end(int32_t slot_id) {
           .add();
     } else if (slot->trace.capturing() && slot->rows_whole && slot->trace.has_rows(*slot->rows)) {
       writer_->offer(std::move(slot->trace), slot->rows->rows);
+      if (lender_) lender_->announce();
     } else {
       serve_.traces_dropped(drop_cause(*slot)).add();
     }

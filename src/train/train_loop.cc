@@ -64,7 +64,6 @@ Status TrainLoop::run(const std::function<bool()>& stop) {
 }
 
 Result<bool> TrainLoop::step() {
-  if (seams_.next_step) seams_.next_step(window_.has_work());
   bool busy = false;
   const auto reads = to_read();
   if (!reads) return reads;
@@ -89,6 +88,9 @@ Result<bool> TrainLoop::step() {
     LOG_WARN("train", "checkpoint: %s", s.to_string().c_str());
   }
   write_status(false);
+  // Only after a round that found nothing is there no work: beside a busy server, reading what has
+  // just been served takes minutes without a core.
+  if (seams_.next_step) seams_.next_step(busy);
   return busy;
 }
 

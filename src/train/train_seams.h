@@ -23,7 +23,7 @@ struct TrainSeams {
   // nullptr: alone. Otherwise every rank runs a loop over the same buffer, in step with the others;
   // rank 0 decides, judges, publishes, writes the checkpoint and acknowledges.
   RankGroup* ranks = nullptr;
-  // Before each round, where somebody listens: whether there is work for it.
+  // Between two rounds, where somebody listens: whether there is work for the next one.
   std::function<void(bool work)> next_step = {};
 };
 

@@ -64,6 +64,21 @@ TEST_F(CoreLease, AWordFromTheFutureIsOld) {
   EXPECT_EQ(borrower().cores(), kAllCores);
 }
 
+TEST_F(CoreLease, WhatIsNewGetsATrainerThatSpokeBeforeACore) {
+  CoreLender server = lender();
+  CoreBorrower trainer = borrower();
+  trainer.want(false);
+  pass(1);
+  server.announce();
+  EXPECT_TRUE(server.wanted());
+  pass(1);
+  trainer.want(false);  // it has looked
+  EXPECT_FALSE(server.wanted());
+  server.announce();
+  pass(kLookSeconds);
+  EXPECT_FALSE(server.wanted()) << "nobody is there";
+}
+
 TEST_F(CoreLease, ATrainerIsWantingOnlyWhileItHasWork) {
   CoreLender server = lender();
   EXPECT_FALSE(server.wanted());
