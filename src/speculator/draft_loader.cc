@@ -87,6 +87,7 @@ void DraftLoader::run() {
     try {
       look();
     } catch (const std::exception& error) {  // out of memory, most likely: the next look may do
+      works_.store(false, std::memory_order_relaxed);
       LOG_WARN("speculator", "looking for drafts: %s", error.what());
     }
     Outbox inbox;
@@ -134,20 +135,27 @@ void DraftLoader::look() {
   if (!candidates) return;
   for (const DraftManifest& manifest : *candidates) {
     if (!wanted(manifest.version) || !may_try(manifest.version)) continue;
-    auto engine = prepare(manifest);
-    if (!engine) {
-      const StatusCode why = engine.status().code();
-      const bool damaged = why == StatusCode::kCorrupt || why == StatusCode::kInvalid ||
-                           why == StatusCode::kTruncated;
-      damaged ? refuse(manifest, engine.status()) : try_again_later(manifest, engine.status());
-      continue;
-    }
-    prefill(**engine);
-    (*engine)->set_threads(options_.threads);
-    std::lock_guard lock(mutex_);
-    ready_ = {std::move(*engine), manifest.replay_accept_len};
-    return;
+    works_.store(true, std::memory_order_relaxed);
+    const bool ready = take_up(manifest);
+    works_.store(false, std::memory_order_relaxed);
+    if (ready) return;
   }
+}
+
+bool DraftLoader::take_up(const DraftManifest& manifest) {
+  auto engine = prepare(manifest);
+  if (!engine) {
+    const StatusCode why = engine.status().code();
+    const bool damaged =
+        why == StatusCode::kCorrupt || why == StatusCode::kInvalid || why == StatusCode::kTruncated;
+    damaged ? refuse(manifest, engine.status()) : try_again_later(manifest, engine.status());
+    return false;
+  }
+  prefill(**engine);
+  (*engine)->set_threads(options_.threads);
+  std::lock_guard lock(mutex_);
+  ready_ = {std::move(*engine), manifest.replay_accept_len};
+  return true;
 }
 
 void DraftLoader::try_again_later(const DraftManifest& manifest, const Status& why) {

@@ -44,6 +44,8 @@ class DraftLoader {
   // Engine thread. Which versions the service would take (DraftService::wanted), asked on the
   // loader's thread. False: it is busy, say it again. Until the first, none is wanted.
   bool set_wanted(std::function<bool(int64_t version)> wanted);
+  // Any thread. True while a draft is read, checked and built: it takes a core for some seconds.
+  bool works() const { return works_.load(std::memory_order_relaxed); }
   // Engine thread. True when the loader wants to know the live slots' rows; answer with give_rows.
   bool wants_rows() const { return wants_rows_.load(std::memory_order_relaxed); }
   void give_rows(std::vector<std::pair<int32_t, std::vector<KeptRowPtr>>> rows);
@@ -69,6 +71,7 @@ class DraftLoader {
   static void append(Outbox& from, Outbox& to);
   void run();
   void look();
+  bool take_up(const DraftManifest& manifest);
   bool may_try(int64_t version) const;
   void try_again_later(const DraftManifest& manifest, const Status& why);
   Result<std::unique_ptr<DraftEngine>> prepare(const DraftManifest& manifest);
@@ -84,6 +87,7 @@ class DraftLoader {
   TokenizerDigest tokenizer_;         // loader's thread, filled at the first draft
   Outbox outbox_;                     // engine's thread
   std::atomic<bool> wants_rows_{false};
+  std::atomic<bool> works_{false};
 
   std::mutex mutex_;
   std::condition_variable changed_;

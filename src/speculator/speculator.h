@@ -109,6 +109,7 @@ class Speculator : public Seam {
   void show_arms();
   void begin_serving();
   void lend_cores();
+  void use_threads(int32_t threads);
   void set_threads(int32_t threads);
   bool serving_some() const;
   Slot* find(int32_t slot);

@@ -70,17 +70,22 @@ void Speculator::set_threads(int32_t threads) {
   service_->set_threads(threads, threads < threads_max_ ? StepCost::kLent : StepCost::kAll);
 }
 
-// A prompt is read with all threads.
-void Speculator::begin_serving() {
-  set_threads(threads_max_);
-  if (lender_) lender_->publish(CoreSchedule::cores_left(options_.cores, threads_max_));
+// While the loader has a draft at work, its core is neither serving's nor the trainer's: two
+// threads that meet at barriers on a core and a half take seconds for a token.
+void Speculator::use_threads(int32_t threads) {
+  const bool loads = loader_ && loader_->works();
+  const int32_t cores = options_.cores - (loads ? 1 : 0);
+  set_threads(loads ? std::clamp(cores, 1, threads) : threads);
+  if (lender_) lender_->publish(CoreSchedule::cores_left(cores, threads_));
 }
+
+// A prompt is read with all threads.
+void Speculator::begin_serving() { use_threads(threads_max_); }
 
 // Between two steps, never inside one.
 void Speculator::lend_cores() {
-  if (!lender_ || !serving_some()) return;
-  set_threads(schedule_.threads(steady_us(), lender_->wanted()));
-  lender_->publish(CoreSchedule::cores_left(options_.cores, threads_));
+  if (!serving_some()) return;
+  use_threads(lender_ ? schedule_.threads(steady_us(), lender_->wanted()) : threads_max_);
 }
 
 void Speculator::tell(const VersionVerdict& said) {
