@@ -90,6 +90,11 @@ bool parse(int argc, char** argv, Size& s) {
     const std::string flag = argv[i];
     const int value = std::atoi(argv[i + 1]);
     if (flag == "--unreached") s.unreached = std::atof(argv[i + 1]);
+    else if (flag == "--hidden") s.hidden = value;
+    else if (flag == "--heads") s.heads = value;
+    else if (flag == "--kv-heads") s.kv_heads = value;
+    else if (flag == "--head-dim") s.head_dim = value;
+    else if (flag == "--mlp") s.ff = value;
     else if (flag == "--vocab") s.vocab = value;
     else if (flag == "--prompt") s.prompt = value;
     else if (flag == "--served") s.served = value;
@@ -133,7 +138,8 @@ int main(int argc, char** argv) {
   aurora::Size size;
   if (!aurora::parse(argc, argv, size)) {
     std::fputs(
-        "usage: aurora-learner-bench [--vocab N] [--prompt N] [--served N] [--steps N] "
+        "usage: aurora-learner-bench [--hidden N] [--heads N] [--kv-heads N] [--head-dim N] "
+        "[--mlp N] [--vocab N] [--prompt N] [--served N] [--steps N] "
         "[--unreached X] [--repeats N]\n",
         stderr);
     return 2;

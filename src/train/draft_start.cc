@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <random>
 #include <utility>
 
@@ -15,6 +16,64 @@ double mean_square(const std::vector<float>& x) {
   double sum = 0;
   for (float value : x) sum += double{value} * double{value};
   return x.empty() ? 0 : sum / static_cast<double>(x.size());
+}
+
+// Of each unit: |gate row * norm| |up row * norm| |down column|.
+std::vector<double> strength_of_units(const DraftWeights& draft) {
+  const auto hidden = static_cast<size_t>(draft.shape.hidden);
+  const auto units = static_cast<size_t>(draft.shape.ff);
+  std::vector<double> strength(units);
+  for (size_t unit = 0; unit < units; ++unit) {
+    double gate = 0, up = 0, down = 0;
+    for (size_t i = 0; i < hidden; ++i) {
+      const double norm = double{draft.ffn_norm[i]};
+      gate += std::pow(double{draft.gate[unit * hidden + i]} * norm, 2);
+      up += std::pow(double{draft.up[unit * hidden + i]} * norm, 2);
+      down += std::pow(double{draft.down[i * units + unit]}, 2);
+    }
+    strength[unit] = std::sqrt(gate) * std::sqrt(up) * std::sqrt(down);
+  }
+  return strength;
+}
+
+void narrow_mlp(DraftWeights& draft, size_t width) {
+  const std::vector<double> strength = strength_of_units(draft);
+  const size_t hidden = static_cast<size_t>(draft.shape.hidden), units = strength.size();
+  std::vector<size_t> kept(units);
+  std::iota(kept.begin(), kept.end(), size_t{0});
+  std::stable_sort(kept.begin(), kept.end(),
+                   [&](size_t a, size_t b) { return strength[a] > strength[b]; });
+  kept.resize(width);
+  std::sort(kept.begin(), kept.end());
+  for (auto* matrix : {&draft.gate, &draft.up}) {
+    std::vector<float> rows;
+    rows.reserve(width * hidden);
+    for (const size_t unit : kept)
+      rows.insert(rows.end(), matrix->begin() + static_cast<ptrdiff_t>(unit * hidden),
+                  matrix->begin() + static_cast<ptrdiff_t>((unit + 1) * hidden));
+    *matrix = std::move(rows);
+  }
+  std::vector<float> down;
+  down.reserve(hidden * width);
+  for (size_t row = 0; row < hidden; ++row)
+    for (const size_t unit : kept) down.push_back(draft.down[row * units + unit]);
+  draft.down = std::move(down);
+}
+
+void widen_mlp(DraftWeights& draft, size_t width, uint64_t seed) {
+  Rng rng(seed);
+  const auto hidden = static_cast<size_t>(draft.shape.hidden);
+  const auto before = static_cast<size_t>(draft.shape.ff);
+  for (auto* matrix : {&draft.gate, &draft.up}) {
+    std::normal_distribution<float> normal(0, static_cast<float>(std::sqrt(mean_square(*matrix))));
+    matrix->reserve(width * hidden);
+    while (matrix->size() < width * hidden) matrix->push_back(normal(rng));
+  }
+  std::vector<float> down(hidden * width, 0.0f);
+  for (size_t row = 0; row < hidden; ++row)
+    std::copy_n(draft.down.begin() + static_cast<ptrdiff_t>(row * before), before,
+                down.begin() + static_cast<ptrdiff_t>(row * width));
+  draft.down = std::move(down);
 }
 
 }  // namespace
@@ -46,20 +105,9 @@ void attend_to_own_token(DraftWeights& draft, const OwnTokenStart& options, uint
     for (size_t column = 0; column < d; ++column) draft.wv[row * 2 * d + column] = value(rng);
 }
 
-void widen_mlp(DraftWeights& draft, int width, uint64_t seed) {
-  Rng rng(seed);
-  const auto hidden = static_cast<size_t>(draft.shape.hidden);
-  const auto before = static_cast<size_t>(draft.shape.ff), after = static_cast<size_t>(width);
-  for (auto* matrix : {&draft.gate, &draft.up}) {
-    std::normal_distribution<float> normal(0, static_cast<float>(std::sqrt(mean_square(*matrix))));
-    matrix->reserve(after * hidden);
-    while (matrix->size() < after * hidden) matrix->push_back(normal(rng));
-  }
-  std::vector<float> down(hidden * after, 0.0f);
-  for (size_t row = 0; row < hidden; ++row)
-    std::copy_n(draft.down.begin() + static_cast<ptrdiff_t>(row * before), before,
-                down.begin() + static_cast<ptrdiff_t>(row * after));
-  draft.down = std::move(down);
+void resize_mlp(DraftWeights& draft, int width, uint64_t seed) {
+  if (width < draft.shape.ff) narrow_mlp(draft, static_cast<size_t>(width));
+  if (width > draft.shape.ff) widen_mlp(draft, static_cast<size_t>(width), seed);
   draft.shape.ff = width;
 }
 

@@ -19,9 +19,10 @@ struct OwnTokenStart {
 };
 void attend_to_own_token(DraftWeights& draft, const OwnTokenStart& options, uint64_t seed);
 
-// Grows the MLP to `width` >= shape.ff units. The new ones read at random, as strongly as the
+// Gives the MLP `width` units. Fewer than before: those stay that can say most, by the product of
+// the norms of what they read and write. More: the new ones read at random, as strongly as the
 // copied ones, and write nothing, so the draft says what it said until it is trained.
-void widen_mlp(DraftWeights& draft, int width, uint64_t seed);
+void resize_mlp(DraftWeights& draft, int width, uint64_t seed);
 
 // Every matrix random, fc and head too; norms as they are.
 void randomise(DraftWeights& draft, uint64_t seed);

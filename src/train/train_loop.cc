@@ -94,24 +94,42 @@ Result<bool> TrainLoop::step() {
   return busy;
 }
 
+// An answer longer than a step takes several: many small steps learn more from the same rows than
+// few large ones (docs/results/learning.md). Ranks, whose steps are larger anyway, step together.
+TrainLoop::Parts TrainLoop::parts_of(const std::shared_ptr<const TraceRecord>& record) const {
+  const SegmentOptions cut = {options_.columns_per_step + 1,
+                              options_.window.segments.context_rows_max};
+  const int count = segment_count(*record, cut);
+  if (seams_.ranks || count == 1) return {record};
+  Parts parts;
+  for (int i = 0; i < count; ++i)
+    parts.push_back(std::make_shared<const TraceRecord>(cut_segment(*record, i, cut)));
+  return parts;
+}
+
 Status TrainLoop::train() {
   const auto drawn = window_.draw(options_.columns_per_step, rng_);
   audit(drawn);
   dirty_ = true;
-  ++figures_.steps;
-  // The entries may leave the window on the way.
-  std::vector<std::shared_ptr<const TraceRecord>> held;
+  Parts held, alone;  // the entries may leave the window on the way
   std::vector<const TraceRecord*> together;
   for (const WindowEntry* entry : drawn) {
-    held.push_back(entry->record);
-    if (!tries_.suspect(piece_of(*entry->record))) together.push_back(entry->record.get());
+    const Parts parts = parts_of(entry->record);
+    for (const auto& part : parts) {
+      const bool by_itself = parts.size() > 1 || tries_.suspect(piece_of(*part));
+      (by_itself ? alone : held).push_back(part);
+      if (!by_itself) together.push_back(part.get());
+    }
   }
-  for (const auto& record : held) {
-    if (!tries_.suspect(piece_of(*record))) continue;
-    const TraceRecord* alone = record.get();
-    if (Status s = learn({&alone, 1}); !s) return s;
+  for (const auto& part : alone) {
+    if (stop_ && stop_()) return Status::ok();
+    ++figures_.steps;
+    const TraceRecord* record = part.get();
+    if (Status s = learn({&record, 1}); !s) return s;
   }
-  return together.empty() && !seams_.ranks && !held.empty() ? Status::ok() : learn(together);
+  if (together.empty() && !seams_.ranks) return Status::ok();
+  ++figures_.steps;
+  return learn(together);
 }
 
 void TrainLoop::go_back() {

@@ -96,6 +96,8 @@ class TrainLoop {
   bool usable(const StoredRecord& stored);
   bool wants_records();
   std::vector<int64_t> new_vocab();
+  using Parts = std::vector<std::shared_ptr<const TraceRecord>>;
+  Parts parts_of(const std::shared_ptr<const TraceRecord>& record) const;
   Status train();
   Status learn(RecordRefs records);
   Result<LearnResult> tried(RecordRefs records);

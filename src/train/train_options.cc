@@ -234,9 +234,10 @@ std::vector<Flag> loop_flags() {
                      AURORA_AT(nice), kIdleClass, 0, 19),
       number("--train-steps", "test-time training steps K", AURORA_AT(learn.steps), 1, 16),
       number("--train-vocab", "tokens of the draft vocabulary", AURORA_AT(vocab), 16, 1 << 24),
-      number("--train-mlp",
-             "width of a new draft's MLP, a multiple of 32 from the target's on; 0: the target's",
-             AURORA_AT(mlp), 0, 1 << 20),
+      word_or_number("--train-mlp", "auto|N",
+                     "width of a new draft's MLP, a multiple of 32; auto: 4/3 of the target's "
+                     "width, or its MLP's if that is less",
+                     AURORA_AT(mlp), 0, 32, 1 << 20),
       rate_flag("--train-lr", "learning rate of all weights; auto: by the target's width",
                 {&LearnOptions::lr_fc, &LearnOptions::lr_head, &LearnOptions::lr_layer}),
       rate_flag("--train-lr-fc", "learning rate of fc", {&LearnOptions::lr_fc}),

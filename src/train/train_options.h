@@ -20,7 +20,7 @@ struct TrainOptions {
   std::string init = "target";   // target, random, or a draft GGUF
   DraftDtype dtype = DraftDtype::kQ8_0;
   int vocab = 4096;
-  int mlp = 0;  // width of a new draft's MLP; 0: the target's
+  int mlp = 0;  // width of a new draft's MLP; 0: auto
   uint64_t window_mib = 512;
   int nice = kIdleClass;
   int memory_mib = 0;  // 0: memory_bytes_of()

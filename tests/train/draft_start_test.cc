@@ -53,7 +53,7 @@ TEST(DraftStart, AnEntryOfTheSameTokenScoresHigher) {
 TEST(DraftStart, AWiderMlpSaysTheSame) {
   const DraftWeights before = toy_draft(toy_shape(), first_ids(4), 1);
   DraftWeights wide = before;
-  widen_mlp(wide, 32, 1);
+  resize_mlp(wide, 32, 1);
   const auto hidden = static_cast<size_t>(before.shape.hidden);
   const auto ff = static_cast<size_t>(before.shape.ff);
   EXPECT_EQ(wide.shape.ff, 32);
@@ -66,6 +66,27 @@ TEST(DraftStart, AWiderMlpSaysTheSame) {
   for (size_t row = 0; row < hidden; ++row)
     for (size_t unit = 0; unit < 32; ++unit)
       EXPECT_EQ(wide.down[row * 32 + unit], unit < ff ? before.down[row * ff + unit] : 0.0f);
+}
+
+TEST(DraftStart, ANarrowerMlpKeepsTheUnitsThatSayMost) {
+  DraftWeights before = toy_draft(toy_shape(), first_ids(4), 1);
+  const auto hidden = static_cast<size_t>(before.shape.hidden);
+  const auto ff = static_cast<size_t>(before.shape.ff);
+  const std::vector<size_t> strong = {1, ff - 2};
+  for (const size_t unit : strong)
+    for (size_t i = 0; i < hidden; ++i) before.up[unit * hidden + i] *= 100;
+  DraftWeights narrow = before;
+  resize_mlp(narrow, 2, 1);
+  EXPECT_EQ(narrow.shape.ff, 2);
+  ASSERT_EQ(narrow.gate.size(), 2 * hidden);
+  ASSERT_EQ(narrow.down.size(), 2 * hidden);
+  for (size_t unit = 0; unit < 2; ++unit) {
+    for (size_t i = 0; i < hidden; ++i) {
+      EXPECT_EQ(narrow.gate[unit * hidden + i], before.gate[strong[unit] * hidden + i]);
+      EXPECT_EQ(narrow.up[unit * hidden + i], before.up[strong[unit] * hidden + i]);
+      EXPECT_EQ(narrow.down[i * 2 + unit], before.down[i * ff + strong[unit]]);
+    }
+  }
 }
 
 TEST(DraftStart, TheSeedFixesTheNumbers) {

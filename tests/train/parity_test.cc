@@ -28,7 +28,7 @@ DraftWeights shaken_draft(const TargetWeights& target, int vocab, int mlp) {
   std::vector<int64_t> d2t;
   for (int64_t i = 0; i < vocab; ++i) d2t.push_back(i * target.shape().target_vocab / vocab);
   DraftWeights draft = std::move(*target.initial_draft(d2t));
-  if (mlp > 0) widen_mlp(draft, mlp, 1);
+  if (mlp > 0) resize_mlp(draft, mlp, 1);
   std::mt19937 rng(11);
   for (std::vector<float>* w : draft_arrays(draft)) {
     double squares = 0;

@@ -73,6 +73,17 @@ TEST_F(TrainLoopTest, SegmentsHaveTheirPassesOverARestart) {
   EXPECT_EQ(learner_.trained.size(), 4u * 3 * 3);
 }
 
+// Seven served tokens are six columns: two steps of three in each pass, none of them left out.
+TEST_F(TrainLoopTest, ALongAnswerTakesSeveralSteps) {
+  options_.columns_per_step = 3;
+  options_.window.holdout_every = 0;
+  append(4);
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  EXPECT_EQ(learner_.trained.size(), 4u * 3 * 2);
+  EXPECT_EQ(loop.figures().steps, 4u * 3 * 2);
+}
+
 // At-least-once delivery: the same record under a second sequence, before and after a restart.
 TEST_F(TrainLoopTest, ARecordDeliveredTwiceIsTrainedOnce) {
   append(6);
