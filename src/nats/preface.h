@@ -3,6 +3,7 @@
 // (docs/draft-registry.md).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -40,6 +41,11 @@ inline Result<Preface> take_preface(std::span<const std::byte>& message) {
   preface.expires_ms = in.get<int64_t>();
   preface.pieces = in.get_vector<uint64_t>(in.get<uint32_t>());
   if (!in.ok()) return Status::truncated("the message that names its pieces");
+  // One piece that is named a thousand times would be fetched and kept as often.
+  std::vector<uint64_t> sorted = preface.pieces;
+  std::sort(sorted.begin(), sorted.end());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+    return Status::corrupt("a message that names a piece twice");
   message = message.last(in.remaining());
   return preface;
 }

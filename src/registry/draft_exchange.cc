@@ -1,5 +1,6 @@
 #include "registry/draft_exchange.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,10 +33,15 @@ struct CloseFile {
 };
 using FilePtr = std::unique_ptr<std::FILE, CloseFile>;
 
-Result<FilePtr> open_file(const std::string& path, const char* mode) {
-  FilePtr file(std::fopen(path.c_str(), mode));
-  if (!file) return Status::io("cannot open " + path + ": " + std::strerror(errno));
-  return file;
+// For this user alone; nothing is written through a link that lies there.
+Result<FilePtr> create_file(const std::string& path) {
+  ::unlink(path.c_str());
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  FilePtr file(fd >= 0 ? ::fdopen(fd, "wb") : nullptr);
+  if (file) return file;
+  Status status = Status::io("cannot create " + path + ": " + std::strerror(errno));
+  if (fd >= 0) ::close(fd);
+  return status;
 }
 
 Status send_text(NatsConnection& connection, const std::string& subject, const std::string& text) {
@@ -71,15 +77,15 @@ Status DraftExchange::prepare() {
 
 Status DraftExchange::send(const Registry& registry, const DraftManifest& manifest) {
   const std::string path = registry.gguf_path(manifest.version);
-  const Result<FilePtr> file = open_file(path, "rb");
-  if (!file) return file.status();
+  const FilePtr file(std::fopen(path.c_str(), "rbe"));
+  if (!file) return Status::io("cannot open " + path + ": " + std::strerror(errno));
   const size_t payload = connection_.payload_max();
   if (payload <= 2 * kHeaderRoomBytes)
     return Status::unavailable("no broker, or one for small messages");
   const std::string prefix = connection_.url().prefix + ".drafts.";
   Preface preface{.bytes = manifest.bytes, .expires_ms = 0, .pieces = {}};
   std::vector<std::byte> piece(std::min(payload - kHeaderRoomBytes, kPieceBytesMax));
-  while (const size_t got = std::fread(piece.data(), 1, piece.size(), file->get())) {
+  while (const size_t got = std::fread(piece.data(), 1, piece.size(), file.get())) {
     const auto stored = publish_confirmed(connection_, {.subject = prefix + "piece",
                                                         .reply = {},
                                                         .headers = {},
@@ -136,7 +142,7 @@ Result<DraftManifest> DraftExchange::receive(Registry& registry, const std::stri
 }
 
 Status DraftExchange::write_pieces(const Offer& offer, const std::string& path) {
-  const Result<FilePtr> file = open_file(path, "wb");
+  const Result<FilePtr> file = create_file(path);
   if (!file) return file.status();
   uint64_t bytes = 0;
   for (size_t begin = 0; begin < offer.pieces.size(); begin += kPiecesAtOnce) {

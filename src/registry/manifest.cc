@@ -22,8 +22,9 @@ Json parse_object(const std::string& text) {
   if (json.at("format").get<int>() > kFormat) {
     throw std::runtime_error("written by a later version of aurora");
   }
-  if (json.at("version").get<int64_t>() <= 0)
-    throw std::runtime_error("its version is not positive");
+  const auto version = json.at("version").get<int64_t>();
+  if (version <= 0 || version > kDraftVersionMax)
+    throw std::runtime_error("its version is not one from 1 to 10^15");
   return json;
 }
 
@@ -51,6 +52,7 @@ DraftManifest manifest_from(const Json& json) {
   m.pays_above = figure(json, "pays_above");
   m.serve = json.at("serve").get<bool>();
   m.reason = json.value("reason", "");
+  if (m.bytes > kDraftBytesMax) throw std::runtime_error("it is larger than a draft may be");
   if (!is_sha256(m.sha256)) throw std::runtime_error("its sha256 is not 64 hex digits");
   return m;
 }

@@ -36,6 +36,7 @@ constexpr const char* kManifest = ".json";
 constexpr const char* kVerdict = ".verdict.json";
 constexpr size_t kJsonBytesMax = 1 << 20;
 constexpr auto kLockWaitMax = std::chrono::seconds(2);
+constexpr int64_t kVersionStepMax = 1'000'000'000;  // of a peer's version over the newest here
 constexpr auto kLockRetry = std::chrono::milliseconds(10);
 constexpr size_t kLoggedMax = 1024;
 
@@ -58,7 +59,7 @@ Name parse_name(std::string_view name) {
   const char* end = name.data() + name.size();
   Name parsed;
   const auto [after, error] = std::from_chars(begin, end, parsed.version);
-  if (error != std::errc{} || parsed.version <= 0) return {};
+  if (error != std::errc{} || parsed.version <= 0 || parsed.version > kDraftVersionMax) return {};
   parsed.suffix = {after, static_cast<size_t>(end - after)};
   return parsed;
 }
@@ -289,6 +290,8 @@ Status Registry::adopt(const std::string& staged, const DraftManifest& manifest)
     return Status::exists("draft " + std::to_string(found->highest) + " is in " + dir_ +
                           " already");
   }
+  if (manifest.version - found->highest > kVersionStepMax)
+    return Status::invalid("no draft comes so far behind " + std::to_string(found->highest));
   return put(staged, manifest);
 }
 

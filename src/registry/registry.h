@@ -18,6 +18,10 @@
 
 namespace aurora {
 
+// What a peer may say: beyond these it is refused, so that no number ever runs over.
+inline constexpr int64_t kDraftVersionMax = 1'000'000'000'000'000;
+inline constexpr uint64_t kDraftBytesMax = 16ull << 30;
+
 struct DraftManifest {
   int64_t version = 0;  // 1, 2, ... never used again
   int64_t parent = 0;   // version it was trained from, 0: none

@@ -174,6 +174,8 @@ Result<DraftShape> read_shape(const GgufFile& file) {
   s.heads = integer(prefix + "attention.head_count", 0, 0);
   if (s.hidden < 1 || s.heads < 1) return Status::corrupt(file.path() + ": an empty shape");
   s.kv_heads = integer(prefix + "attention.head_count_kv", 0, s.heads);
+  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
+    return Status::corrupt(file.path() + ": its heads do not share keys evenly");
   s.head_dim = integer(prefix + "attention.key_length", 0, s.hidden / s.heads);
   s.ff = integer(prefix + "feed_forward_length", 0, 0);
   s.context = integer(prefix + "context_length", 0, 0);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "nats/preface.h"
+
 namespace aurora {
 namespace {
 
@@ -71,6 +73,19 @@ TEST(NatsUrl, EachMistakeIsOneSentence) {
     EXPECT_NE(url.status().message().find(says), std::string::npos) << url.status().message();
     EXPECT_EQ(url.status().message().find("secret"), std::string::npos);
   }
+}
+
+TEST(Preface, NamesEachPieceOnce) {
+  const std::vector<std::byte> rest(3, std::byte{7});
+  std::vector<std::byte> message = with_preface({100, 5, {9, 3, 7}}, rest);
+  std::span<const std::byte> left = message;
+  const auto preface = take_preface(left);
+  ASSERT_TRUE(preface);
+  EXPECT_EQ(preface->pieces, (std::vector<uint64_t>{9, 3, 7}));
+  EXPECT_EQ(left.size(), 3u);
+  message = with_preface({100, 5, {9, 3, 9}}, rest);
+  left = message;
+  EXPECT_EQ(take_preface(left).status().code(), StatusCode::kCorrupt);
 }
 
 }  // namespace

@@ -338,6 +338,14 @@ TEST_F(RegistryTest, AdoptKeepsTheNumberOfWhoPublished) {
   manifest.version = 56;
   EXPECT_EQ(registry_.adopt(in, manifest).code(), StatusCode::kExists);
   EXPECT_EQ(publish("next").version, 58);
+
+  // A number from which the next ones could not be counted, by a peer or in a file's name.
+  manifest.version = INT64_MAX;
+  EXPECT_EQ(registry_.adopt(in, manifest).code(), StatusCode::kInvalid);
+  manifest.version = 58 + 1'000'000'001;
+  EXPECT_EQ(registry_.adopt(in, manifest).code(), StatusCode::kInvalid);
+  dir_.write("drafts/draft-9223372036854775807.json", "{}");
+  EXPECT_EQ(publish("after").version, 59);
 }
 
 }  // namespace
