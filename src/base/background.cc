@@ -31,6 +31,8 @@ bool follow_parent() {
   pid_t parent = 0;
   if (text == nullptr || !parse_number<pid_t>(text, 1, INT_MAX, parent)) return false;
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  // The parent reads the log: without it there is a checkpoint still.
+  std::signal(SIGPIPE, SIG_IGN);
   if (::getppid() != parent) std::_Exit(0);
   return true;
 }
@@ -67,6 +69,7 @@ void restart_with(const std::vector<Variable>& variables, char** argv) {
   path[length] = '\0';
   for (const Variable& v : variables) ::setenv(v.name, v.value.c_str(), v.ours ? 1 : 0);
   ::setenv(kRestarted, "1", 1);
+  flush_log();
   ::execv(path, argv);
   LOG_WARN("cli", "cannot start %s anew: %s", path, std::strerror(errno));
   ::unsetenv(kRestarted);

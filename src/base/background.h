@@ -11,7 +11,8 @@ namespace aurora {
 // The parent writes its pid there, so that a child that starts after its death notices.
 inline constexpr const char* kParentVariable = "AURORA_PARENT_PID";
 
-// SIGTERM when the thread that started this process ends. Ends the process where that has happened
+// SIGTERM when the thread that started this process ends, and no signal where nobody reads what
+// this one writes. Ends the process where that has happened
 // already. False: nobody keeps this process.
 bool follow_parent();
 

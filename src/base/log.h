@@ -1,7 +1,9 @@
-// One line to stderr: "2026-11-24T07:50:01.123Z aurora.trace W message". Thread-safe: one write(2)
-// a line.
+// One line to stderr: "2026-11-24T07:50:01.123Z aurora.trace W message". Thread-safe, and nobody
+// waits: one thread writes (line_writer.h), and where stderr takes nothing lines are dropped and
+// counted. What is still to be written at exit, in a CHECK that fails and before exec has a second.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 namespace aurora {
@@ -16,6 +18,13 @@ void set_log_level(LogLevel level);
 // KiB.
 __attribute__((format(printf, 3, 4))) void log_line(LogLevel level, const char* component,
                                                     const char* fmt, ...);
+
+// A line as it is: of a child's log, say.
+void log_verbatim(std::string_view line);
+
+uint64_t dropped_log_lines();
+// For whoever ends without exit(), or writes to stderr himself. A second at most.
+void flush_log();
 
 }  // namespace aurora
 

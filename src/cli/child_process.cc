@@ -38,6 +38,21 @@ class SpawnAttributes {
   posix_spawnattr_t attributes_;
 };
 
+class SpawnFiles {
+ public:
+  explicit SpawnFiles(int stderr_fd) {
+    ::posix_spawn_file_actions_init(&actions_);
+    if (stderr_fd >= 0) ::posix_spawn_file_actions_adddup2(&actions_, stderr_fd, STDERR_FILENO);
+  }
+  ~SpawnFiles() { ::posix_spawn_file_actions_destroy(&actions_); }
+  SpawnFiles(const SpawnFiles&) = delete;
+  SpawnFiles& operator=(const SpawnFiles&) = delete;
+  const posix_spawn_file_actions_t* get() const { return &actions_; }
+
+ private:
+  posix_spawn_file_actions_t actions_;
+};
+
 }  // namespace
 
 Result<pid_t> start_child(const ChildProgram& program) {
@@ -49,8 +64,9 @@ Result<pid_t> start_child(const ChildProgram& program) {
   for (char** entry = environ; *entry; ++entry) environment.push_back(*entry);
   environment.push_back(nullptr);
   pid_t child = 0;
-  const int error = ::posix_spawn(&child, program.path.c_str(), nullptr, SpawnAttributes().get(),
-                                  argv.data(), environment.data());
+  const SpawnFiles files(program.stderr_fd);
+  const int error = ::posix_spawn(&child, program.path.c_str(), files.get(),
+                                  SpawnAttributes().get(), argv.data(), environment.data());
   if (error == 0) return child;
   std::string message = "cannot start " + program.path + ": " + std::strerror(error);
   const bool never = error == ENOENT || error == EACCES || error == ENOEXEC || error == ENOTDIR;
@@ -61,9 +77,9 @@ std::optional<ChildEnd> child_end(pid_t child) {
   int state = 0;
   const pid_t waited = ::waitpid(child, &state, WNOHANG);
   if (waited == 0 || (waited < 0 && errno == EINTR)) return std::nullopt;
-  if (waited < 0) return ChildEnd{kUnknownExit, false};  // SIGCHLD is ignored
-  if (WIFSIGNALED(state)) return ChildEnd{128 + WTERMSIG(state), true};
-  return ChildEnd{WEXITSTATUS(state), false};
+  if (waited < 0) return ChildEnd{kUnknownExit, false, {}};  // SIGCHLD is ignored
+  if (WIFSIGNALED(state)) return ChildEnd{128 + WTERMSIG(state), true, {}};
+  return ChildEnd{WEXITSTATUS(state), false, {}};
 }
 
 std::string to_string(const ChildEnd& end) {

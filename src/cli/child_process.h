@@ -16,6 +16,7 @@ struct ChildProgram {
   std::string path;
   std::vector<std::string> args;              // argv[1...]
   std::vector<std::string> environment = {};  // "NAME=value", before what this process has
+  int stderr_fd = -1;                         // its stderr; -1: ours
 };
 
 // Costs the same however much memory this process has. The child is told whom to follow
@@ -26,6 +27,7 @@ Result<pid_t> start_child(const ChildProgram& program);
 struct ChildEnd {
   int code = 0;  // exit code, or 128 + signal; kUnknownExit: somebody else has waited for it
   bool by_signal = false;
+  std::string said = {};  // its last line, where somebody has kept it
 };
 inline constexpr int kUnknownExit = -1;
 

@@ -27,7 +27,11 @@ Companion::~Companion() {
 void Companion::run() {
   const char* name = options_.name.c_str();
   while (!stopping_) {
-    const auto child = options_.start(program_);
+    ChildLog log;
+    ChildProgram program = program_;
+    program.stderr_fd = log.write_end();
+    const auto child = options_.start(program);
+    log.started();
     if (!child && child.status().code() == StatusCode::kNotFound) {
       LOG_ERROR("cli", "%s does not start: %s; serving goes on without", name,
                 child.status().message().c_str());
@@ -41,16 +45,21 @@ void Companion::run() {
     }
     if (!held_elsewhere_) LOG_INFO("cli", "%s started, pid %d", name, static_cast<int>(*child));
     const int64_t started_us = steady_us();
-    const ChildEnd end = wait_for(*child);
+    const ChildEnd end = wait_for(*child, log);
     if (stopping_) return;
     if (!again_after(end, steady_us() - started_us)) return;
   }
 }
 
-ChildEnd Companion::wait_for(pid_t child) {
+ChildEnd Companion::wait_for(pid_t child, ChildLog& log) {
   int64_t term_sent_us = 0;
   for (;;) {
-    if (const auto end = child_end(child)) return *end;
+    log.read_some();
+    if (auto end = child_end(child)) {
+      log.read_rest();
+      end->said = log.last_line();
+      return *end;
+    }
     if (stopping_ && term_sent_us == 0) {
       kill(child, SIGTERM);
       kill(child, SIGCONT);

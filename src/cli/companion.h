@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "cli/child_log.h"
 #include "cli/child_process.h"
 
 namespace aurora {
@@ -29,7 +30,7 @@ class Companion {
 
  private:
   void run();
-  ChildEnd wait_for(pid_t child);
+  ChildEnd wait_for(pid_t child, ChildLog& log);
   bool again_after(const ChildEnd& end, int64_t run_us);
   void tell(const ChildEnd& end) const;
   void pause(int seconds) const;

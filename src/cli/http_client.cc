@@ -166,10 +166,17 @@ Result<int> ServerClient::slots() {
 }
 
 Result<std::map<std::string, double>> ServerClient::metrics() {
+  auto text = metrics_text();
+  if (!text) return text.status();
+  return parse_metrics(*text);
+}
+
+Result<std::string> ServerClient::metrics_text() {
   const httplib::Result response = impl_->client.Get("/metrics");
   if (!response) return no_response(response);
+  if (response->status == kHttpUnauthorized) return Status::invalid("the server wants its API key");
   if (response->status != kHttpOk) return Status::not_found("the server offers no /metrics");
-  return parse_metrics(response->body);
+  return response->body;
 }
 
 }  // namespace aurora

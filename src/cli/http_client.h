@@ -71,6 +71,7 @@ class ServerClient {
 
   // Samples of GET /metrics by name; kNotFound where the server has it switched off.
   Result<std::map<std::string, double>> metrics();
+  Result<std::string> metrics_text();
 
  private:
   struct Impl;

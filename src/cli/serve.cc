@@ -1,4 +1,6 @@
 // `aurora serve`: llama-server with the speculator behind its seam and the trainer beside it.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -197,6 +199,15 @@ int run_server(const ServeOptions& options) {
   return llama_server(static_cast<int>(args.size()), argv.data());
 }
 
+// Whoever waits in a write to stderr, which nobody reads, holds its lock, and exit() would wait for
+// that one.
+int leave(int code) {
+  flush_log();
+  if (::ftrylockfile(stderr) != 0) ::_exit(code);
+  ::funlockfile(stderr);
+  return code;
+}
+
 }  // namespace
 
 int serve_main(int argc, char** argv) {
@@ -230,10 +241,13 @@ int serve_main(int argc, char** argv) {
   front_page = kFrontPage;
   std::optional<Companion> trainer, rollouts;
   if (options.trains())
-    trainer.emplace(
-        CompanionOptions{
-            "trainer", [&speculator](const ChildEnd& end) { speculator.trainer_ended(end.code); }},
-        ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
+    trainer.emplace(CompanionOptions{"trainer",
+                                     [&speculator](const ChildEnd& end) {
+                                       speculator.trainer_ended(
+                                           end.code, to_string(end) +
+                                                         (end.said.empty() ? "" : ": " + end.said));
+                                     }},
+                    ChildProgram{sibling_program("aurora-train"), trainer_args(options)});
   if (options.rollouts > 0)
     rollouts.emplace(CompanionOptions{"rollouts"}, rollouts_program(options));
   const int code = run_server(options);
@@ -241,7 +255,7 @@ int serve_main(int argc, char** argv) {
   trainer.reset();
   courier->reset();
   seam = nullptr;
-  return code;
+  return leave(code);
 }
 
 }  // namespace aurora

@@ -2,11 +2,13 @@
 #include "cli/status.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
 #include "cli/http_client.h"
+#include "metrics/parse.h"
 
 namespace aurora {
 namespace {
@@ -15,7 +17,8 @@ constexpr const char* kUsage =
     "usage: aurora status http://HOST:PORT [http://...]       these servers, by their /metrics\n"
     "       aurora status --all --buffer nats://HOST[/?...]   all servers and the trainer that "
     "report to these brokers\n"
-    "       --json   one JSON object instead of a table\n";
+    "       --json   one JSON object instead of a table\n"
+    "A server's API key: AURORA_API_KEY or LLAMA_API_KEY in the environment.\n";
 
 struct Options {
   bool all = false, json = false, help = false;
@@ -43,14 +46,24 @@ Result<Options> parse(const std::vector<std::string>& args) {
   return o;
 }
 
+std::string api_key() {
+  for (const char* name : {"AURORA_API_KEY", "LLAMA_API_KEY"})
+    if (const char* key = std::getenv(name)) return key;
+  return "";
+}
+
 FleetState ask_servers(const std::vector<std::string>& urls) {
   FleetState fleet;
   for (const std::string& url : urls) {
     FleetMember member;
     member.name = url;
-    const auto metrics = ServerClient(url).metrics();
-    if (metrics) member.samples = *metrics;
-    else member.silent = metrics.status().message();
+    const auto metrics = ServerClient(url, api_key()).metrics_text();
+    if (metrics) {
+      member.samples = parse_metrics(*metrics);
+      member.trainer_end = comment_of(*metrics, kTrainerLastExit);
+    } else {
+      member.silent = metrics.status().message();
+    }
     fleet.members.push_back(std::move(member));
   }
   return fleet;

@@ -16,6 +16,7 @@ struct FleetMember {
   std::string silent;                     // why it has no samples; empty: it has
   double age_s = 0;                       // of the samples
   std::map<std::string, double> samples;  // of its metrics, by name with labels
+  std::string trainer_end = {};           // how its trainer last ended, and what it said
 };
 
 struct StoredTraces {

@@ -21,8 +21,8 @@ Result<FleetState> ask_brokers(const std::string& buffer_url) {
   FleetState fleet;
   if (!figures && figures.status().code() != StatusCode::kNotFound) return figures.status();
   for (const MemberFigures& one : figures ? *figures : std::vector<MemberFigures>()) {
-    fleet.members.push_back(
-        {one.name, "", static_cast<double>(one.age_ms) / 1000, parse_metrics(one.text)});
+    fleet.members.push_back({one.name, "", static_cast<double>(one.age_ms) / 1000,
+                             parse_metrics(one.text), comment_of(one.text, kTrainerLastExit)});
   }
   const auto stored =
       stream_state(**connection, traces_stream(url->prefix), record_subject(url->prefix));

@@ -11,7 +11,7 @@ namespace {
 struct Row {
   std::string name;
   bool trainer = false;
-  std::string silent;
+  std::string silent, trainer_end;
   double age_s, version, accept_len, written, dropped, waiting, lag, rows_per_s;
   double restarts, exit_code;  // of a server's trainer
 };
@@ -35,6 +35,7 @@ Row row_of(const FleetMember& member) {
   Row row;
   row.name = member.name;
   row.silent = member.silent;
+  row.trainer_end = member.trainer_end;
   row.trainer = member.samples.count("aurora:trainer_updated_ms") > 0;
   row.age_s = member.age_s;
   row.version = sample(member, "aurora:draft_version");
@@ -96,6 +97,7 @@ std::string fleet_table(const FleetState& fleet) {
     if (row.restarts > 0)
       out += printed("%-32s its trainer has ended %.0f times, the last time with exit code %.0f\n",
                      "", row.restarts, row.exit_code);
+    if (!row.trainer_end.empty()) out += printed("%-32s %s\n", "", row.trainer_end.c_str());
   }
   if (fleet.traces) {
     out += printed("traces on the brokers: %llu records, %.1f MiB\n",
@@ -117,7 +119,9 @@ std::string fleet_json(const FleetState& fleet) {
            json_field("traces_dropped", row.dropped) + json_field("traces_waiting", row.waiting) +
            json_field("lag_records", row.lag) + json_field("rows_per_s", row.rows_per_s) +
            json_field("trainer_restarts", row.restarts) +
-           json_field("trainer_last_exit_code", row.exit_code) + "}";
+           json_field("trainer_last_exit_code", row.exit_code);
+    if (!row.trainer_end.empty()) out += ", \"trainer_last_exit\": " + json_text(row.trainer_end);
+    out += "}";
     between = ", ";
   }
   out += "]";

@@ -55,6 +55,8 @@ ServeMetrics::ServeMetrics(Metrics& m)
           m.time_counter("aurora:draft_seconds_total", "Decode-thread time spent on drafting.")),
       speculator_errors(
           m.counter("aurora:speculator_errors_total", "Exceptions caught in the speculator.")),
+      log_lines_dropped(m.gauge("aurora:log_lines_dropped_total",
+                                "Lines of the log that were left out: nobody read it.")),
       trainer_alive(m.gauge("aurora:trainer_alive", "1: the trainer reported a moment ago.")),
       trainer_lag_records(
           m.gauge("aurora:trainer_lag_records", "Traces that the trainer has yet to read.")),

@@ -68,6 +68,7 @@ struct ServeMetrics {
   TimeCounter& capture_time;
   TimeCounter& draft_time;
   Counter& speculator_errors;  // exceptions caught at the seam
+  Gauge& log_lines_dropped;    // nobody read them
   Gauge& trainer_alive;
   Gauge& trainer_lag_records;
   Gauge& trainer_rows_per_second;

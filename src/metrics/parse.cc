@@ -61,4 +61,21 @@ std::map<std::string, double> parse_metrics(std::string_view text) {
   return samples;
 }
 
+std::string comment_line(std::string_view name, std::string_view words) {
+  if (words.empty()) return "";
+  std::string line = "# " + std::string(name) + " ";
+  for (const char c : words) line += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  return line + "\n";
+}
+
+std::string comment_of(std::string_view text, std::string_view name) {
+  const std::string begin = "# " + std::string(name) + " ";
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    if (line.starts_with(begin)) return std::string(line.substr(begin.size()));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+  return "";
+}
+
 }  // namespace aurora

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "common.h"
 #include "llama-ext.h"
+#include "metrics/parse.h"
 #include "speculative.h"
 #include "speculator/request_labels.h"
 #include "speculator/scoped_timer.h"
@@ -320,7 +321,11 @@ void Speculator::accept(int32_t slot_id, int32_t accepted) {
   });
 }
 
-void Speculator::trainer_ended(int exit_code) {
+void Speculator::trainer_ended(int exit_code, const std::string& sentence) {
+  {
+    const std::lock_guard lock(trainer_end_mutex_);
+    trainer_end_ = sentence;
+  }
   serve_.trainer_restarts.add();
   serve_.trainer_last_exit_code.set(exit_code);
   if (lender_) lender_->forget_wish();
@@ -328,7 +333,10 @@ void Speculator::trainer_ended(int exit_code) {
 
 std::string Speculator::metrics_text() {
   serve_.read_trainer(options_.trainer_status, unix_ms());
-  return metrics_.text();
+  serve_.log_lines_dropped.set(
+      static_cast<double>(dropped_log_lines() + aurora::log_lines_dropped));
+  const std::lock_guard lock(trainer_end_mutex_);
+  return metrics_.text() + comment_line(kTrainerLastExit, trainer_end_);
 }
 
 }  // namespace aurora

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -74,7 +75,7 @@ class Speculator : public Seam {
   std::string metrics_text() override;
   // The trainer beside this server has ended: for the figures, and no core is lent to it any more.
   // Any thread.
-  void trainer_ended(int exit_code);
+  void trainer_ended(int exit_code, const std::string& sentence);
 
  private:
   struct Slot {
@@ -117,6 +118,9 @@ class Speculator : public Seam {
   const SpeculatorOptions options_;
   Metrics metrics_;
   ServeMetrics serve_{metrics_};
+
+  std::mutex trainer_end_mutex_;
+  std::string trainer_end_;  // how it last ended; empty: it has not
 
   llama_context* target_ = nullptr;
   int32_t hidden_ = 0;

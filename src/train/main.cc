@@ -135,6 +135,7 @@ Status serve(TrainOptions options, RankGroup* ranks) {
 }
 
 int fail(const Status& status, int exit_code) {
+  flush_log();
   std::fprintf(stderr, "aurora-train: %s\n", status.message().c_str());
   return exit_code;
 }

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <fstream>
+#include <mutex>
 
 #include "base/clock.h"
 #include "base/temp_dir.h"
@@ -33,6 +34,10 @@ class CompanionTest : public testing::Test {
     options.name = "child";
     options.on_end = [this](const ChildEnd& end) {
       last_code_ = end.code;
+      {
+        const std::lock_guard lock(said_mutex_);
+        said_ = end.said;
+      }
       ++ends_;
     };
     companion_ = std::make_unique<Companion>(std::move(options), std::move(program));
@@ -50,6 +55,13 @@ class CompanionTest : public testing::Test {
   }
 
   TempDir dir_;
+  std::string said() {
+    const std::lock_guard lock(said_mutex_);
+    return said_;
+  }
+
+  std::mutex said_mutex_;
+  std::string said_;
   std::atomic<int> ends_{0}, last_code_{-2};
   std::unique_ptr<Companion> companion_;
 };
@@ -59,6 +71,19 @@ TEST_F(CompanionTest, WhatEndsIsStartedAgainAndReported) {
   wait_starts(3);
   EXPECT_GE(ends_, 2);
   EXPECT_EQ(last_code_, 7);
+}
+
+TEST_F(CompanionTest, WhatItSaidLastIsKept) {
+  keep("echo first >&2\nprintf 'no room on the disk' >&2\nexit 1");
+  wait_starts(2);
+  EXPECT_EQ(said(), "no room on the disk");
+}
+
+// More than a pipe holds, in one go and without an end of line.
+TEST_F(CompanionTest, AChildThatSaysMuchIsNotHeldUp) {
+  keep("head -c 300000 /dev/zero | tr '\\0' x >&2\necho >&2\necho done >&2\nexit 1");
+  wait_starts(2);
+  EXPECT_EQ(said(), "done");
 }
 
 TEST_F(CompanionTest, ASignalIsReportedAsShellsDo) {

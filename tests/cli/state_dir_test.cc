@@ -1,6 +1,7 @@
 #include "cli/state_dir.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -58,6 +59,18 @@ TEST_F(StateDir, IsMade) {
   options.state = dir.path() + "/a/b";
   ASSERT_TRUE(make_state(options));
   EXPECT_TRUE(std::filesystem::is_directory(options.state));
+}
+
+TEST_F(StateDir, ThatOthersMayWriteToIsRefusedOrGoneWithout) {
+  const TempDir dir;
+  ASSERT_EQ(::chmod(dir.path().c_str(), 0777), 0);
+  ServeOptions options;
+  options.state = dir.path();
+  EXPECT_NE(make_state(options).message().find("chmod go-w"), std::string::npos);
+  options.capture = false;
+  options.train = ServeOptions::Train::kOff;
+  EXPECT_TRUE(make_state(options));
+  EXPECT_EQ(options.state, "") << "no draft of others is loaded either";
 }
 
 }  // namespace

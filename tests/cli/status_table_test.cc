@@ -18,12 +18,14 @@ FleetState sample_fleet() {
                                          "aurora:trainer_alive 0\n"
                                          "aurora:trainer_restarts_total 2\n"
                                          "aurora:trainer_last_exit_code 137\n"
-                                         "aurora:trainer_lag_records 5\n")});
-  fleet.members.push_back({"s1", "nobody \"listens\"", 0, {}});
+                                         "aurora:trainer_lag_records 5\n"),
+                           "signal 9: no room on the \"disk\""});
+  fleet.members.push_back({"s1", "nobody \"listens\"", 0, {}, ""});
   fleet.members.push_back({"t", "", 1,
                            parse_metrics("aurora:trainer_updated_ms 12\n"
                                          "aurora:trainer_lag_records 4\n"
-                                         "aurora:trainer_rows_per_second 250\n")});
+                                         "aurora:trainer_rows_per_second 250\n"),
+                           ""});
   fleet.traces = StoredTraces{11, 3u << 20};
   return fleet;
 }
@@ -40,6 +42,7 @@ TEST(StatusTable, OneLineAMemberTrainersFirst) {
   EXPECT_NE(line.find(" 3 "), std::string::npos) << "drops of all causes: " << line;
   EXPECT_EQ(line.find(" 5 "), std::string::npos) << "a dead trainer's lag: " << line;
   EXPECT_NE(table.find("ended 2 times, the last time with exit code 137"), std::string::npos);
+  EXPECT_NE(table.find("signal 9: no room"), std::string::npos);
   EXPECT_NE(table.find("11 records, 3.0 MiB"), std::string::npos);
 }
 
@@ -51,6 +54,8 @@ TEST(StatusTable, JsonHasNullsForWhatAMemberDoesNotHave) {
       << json;
   EXPECT_NE(json.find("\"silent\": \"nobody \\\"listens\\\"\""), std::string::npos);
   EXPECT_NE(json.find("\"accept_len\": 1.5, \"traces_written\": 9, \"traces_dropped\": 3"),
+            std::string::npos);
+  EXPECT_NE(json.find("\"trainer_last_exit\": \"signal 9: no room on the \\\"disk\\\"\""),
             std::string::npos);
   EXPECT_NE(json.find("\"traces\": {\"records\": 11, \"bytes\": 3145728}"), std::string::npos);
   EXPECT_EQ(fleet_json({}), "{\"members\": []}\n");

@@ -40,9 +40,9 @@ class Server:
 
     headers = {}  # of every request
 
-    def __init__(self, build, model, *flags, state=None, program=None, host="127.0.0.1", wrap=None):
-        """host: where it listens. wrap: makes another command of the command."""
-        self.host, self.wrap = host, wrap or (lambda argv: argv)
+    def __init__(self, build, model, *flags, state=None, program=None, host="127.0.0.1", wrap=None, stderr=None):
+        """host: where it listens. wrap: makes another command of the command. stderr: a file in place of the log."""
+        self.host, self.wrap, self.stderr = host, wrap or (lambda argv: argv), stderr
         self.build = pathlib.Path(build)
         self.model = model
         self.flags = list(flags)
@@ -58,7 +58,7 @@ class Server:
         command = [str(self.program)] if self.program else [str(self.build / "aurora"), "serve", "--state", str(self.state)]
         command += ["-m", str(self.model), "--port", str(self.port), *self.flags]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.wrap(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self.wrap(command), stdout=log, stderr=self.stderr or log, stdin=subprocess.DEVNULL)
         self.wait(lambda: "ok" in self.get("/health"), seconds)
 
     def stop(self, keep_state=False):

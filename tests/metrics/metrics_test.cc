@@ -155,5 +155,13 @@ TEST(TrainerStatus, BrokenFileIsAValue) {
   EXPECT_EQ(read_trainer_status(dir.path() + "/s").status().code(), StatusCode::kCorrupt);
 }
 
+TEST(Comments, AreSkippedBySamplesAndRead) {
+  const std::string text = "a 1\n" + comment_line("aurora:x", "two\nlines") + "b 2\n";
+  EXPECT_EQ(comment_of(text, "aurora:x"), "two lines");
+  EXPECT_EQ(comment_of(text, "aurora:y"), "");
+  EXPECT_EQ(parse_metrics(text).size(), 2u);
+  EXPECT_EQ(comment_line("aurora:x", ""), "");
+}
+
 }  // namespace
 }  // namespace aurora

@@ -4,6 +4,7 @@
 // checks it, and stock behaviour remains.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -104,5 +105,7 @@ class Seam {
 // Both set once, before the server starts.
 inline Seam* seam = nullptr;
 inline const char* front_page = nullptr;  // HTML at "/"
+
+inline std::atomic<uint64_t> log_lines_dropped{0};  // of llama.cpp's log: nobody read it
 
 }  // namespace aurora
