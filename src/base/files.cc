@@ -38,9 +38,12 @@ Status sync_dir(const std::string& dir) {
 
 Status write_and_sync(const std::string& path, std::span<const std::string_view> parts,
                       mode_t mode) {
-  FileHandle handle(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  // A leftover of a dead writer goes, and where a link lies in its place nothing is written
+  // through it.
+  ::unlink(path.c_str());
+  FileHandle handle(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!handle.is_open()) return system_error("create", path);
-  // A leftover of a dead writer may have another mode.
+  // Whatever the umask.
   if (::fchmod(handle.get(), mode) != 0) return system_error("set the mode of", path);
   for (const std::string_view part : parts)
     if (Status status = write_all(handle.get(), part, path); !status) return status;
@@ -121,6 +124,18 @@ Status make_dirs(const std::string& path) {
   struct stat seen {};
   if (::stat(path.c_str(), &seen) != 0) return system_error("use directory", path);
   if (!S_ISDIR(seen.st_mode)) return Status::io(path + " is in the way: it is not a directory");
+  return Status::ok();
+}
+
+Status check_own_dir(const std::string& path) {
+  struct stat seen {};
+  if (::stat(path.c_str(), &seen) != 0) return system_error("use directory", path);
+  if (seen.st_uid != ::geteuid())
+    return Status::invalid(path + " belongs to another user (" + std::to_string(seen.st_uid) +
+                           "); give a folder of your own");
+  if ((seen.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return Status::invalid("others may write to " + path + "; take that from them: chmod go-w " +
+                           path);
   return Status::ok();
 }
 

@@ -30,6 +30,10 @@ Result<std::string> read_file(const std::string& path, size_t bytes_max = 64u <<
 // Creates what is missing on the way, each directory 0700. Fine when it is there already.
 Status make_dirs(const std::string& path);
 
+// A directory that is there: whether it is this user's and nobody else may put files into it.
+// invalid: one sentence that says what to do.
+Status check_own_dir(const std::string& path);
+
 // "dir/sub/name" -> "dir/sub"; "name" -> ".".
 std::string parent_dir(const std::string& path);
 

@@ -13,6 +13,12 @@ std::string variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
+// What lies there is loaded, and holds what users wrote.
+Status make_own_dir(const std::string& path) {
+  Status made = make_dirs(path);
+  return made ? check_own_dir(path) : made;
+}
+
 }  // namespace
 
 std::string default_state(const std::string& target) {
@@ -31,7 +37,7 @@ Status make_state(ServeOptions& options) {
                       ? Status::invalid(
                             "there is nowhere to keep traces and drafts: HOME is not set; give "
                             "--state DIR, or --capture off --train off to serve without them")
-                      : make_dirs(options.state);
+                      : make_own_dir(options.state);
   const bool needed = options.capture || options.trains() || !options.buffer.empty();
   if (status || needed) return status;
   LOG_WARN("serve", "no draft will be found: %s", status.message().c_str());

@@ -1,5 +1,6 @@
 // aurora-train: joins the parts. Exit codes above 1 are those of base/exit_code.h; 1: cannot start
 // or had to stop; 0: asked to leave, or done.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -143,6 +144,7 @@ int fail(const Status& status, int exit_code) {
 // One trainer a state folder: two would write each other's checkpoint. Rank 0 stands for its ranks.
 Result<FileLock> lock_state(const std::string& state) {
   if (Status s = make_dirs(state); !s) return s;
+  if (Status s = check_own_dir(state); !s) return s;
   return FileLock::acquire(state + "/trainer.lock", 0);
 }
 
@@ -163,7 +165,8 @@ int join_and_serve(const TrainOptions& options, bool kept) {
   if (lock && !*lock) {
     const Status& refused = lock->status();
     const bool held = refused.code() == StatusCode::kUnavailable;
-    return held ? held_elsewhere(options.state, kept) : fail(refused, 1);
+    const bool setup = refused.code() == StatusCode::kInvalid;
+    return held ? held_elsewhere(options.state, kept) : fail(refused, setup ? kBadSetupExit : 1);
   }
   const auto ranks = join_ranks(*place, options.rank_timeout_s);
   if (!ranks)
@@ -212,6 +215,7 @@ int run(int argc, char** argv) {
     std::fputs(train_help().c_str(), stdout);
     return 0;
   }
+  ::umask(077);  // libraries make files of ours
   for (int signal_number : {SIGTERM, SIGINT}) std::signal(signal_number, [](int) { g_stop = 1; });
   if (options->threads == 0) options->learn.threads = threads_of_machine();
   live_beside_others(*options, argv);

@@ -75,6 +75,36 @@ TEST(Files, MakesDirectoriesForTheUserAlone) {
   EXPECT_FALSE(make_dirs(""));
 }
 
+TEST(Files, WritesThroughNoLinkAndForItsUserAlone) {
+  const TempDir dir;
+  const mode_t before = ::umask(0);
+  ASSERT_TRUE(write_file_atomically(dir / "victim", "mine"));
+  std::filesystem::create_symlink(dir / "victim", dir / "file.tmp");
+  ASSERT_TRUE(write_file_atomically(dir / "file", "new"));
+  ::umask(before);
+  EXPECT_EQ(*read_file(dir / "victim"), "mine");
+  EXPECT_EQ(*read_file(dir / "file"), "new");
+  EXPECT_EQ(mode_of(dir / "file"), 0600u);
+}
+
+TEST(Files, AFolderThatOthersMayWriteToIsNotOurs) {
+  const TempDir dir;
+  ASSERT_TRUE(make_dirs(dir / "own"));
+  EXPECT_TRUE(check_own_dir(dir / "own"));
+  for (const mode_t mode : {0770, 0703, 01777}) {
+    ASSERT_EQ(::chmod((dir / "own").c_str(), mode), 0);
+    const Status refused = check_own_dir(dir / "own");
+    EXPECT_EQ(refused.code(), StatusCode::kInvalid);
+    EXPECT_NE(refused.message().find("chmod go-w"), std::string::npos) << refused.message();
+  }
+  ASSERT_EQ(::chmod((dir / "own").c_str(), 0755), 0);
+  EXPECT_TRUE(check_own_dir(dir / "own")) << "others may read: the files are 0600";
+  EXPECT_EQ(check_own_dir(dir / "none").code(), StatusCode::kNotFound);
+  if (::geteuid() != 0) return;  // only root gives files away
+  ASSERT_EQ(::chown((dir / "own").c_str(), 65534, 65534), 0);
+  EXPECT_NE(check_own_dir(dir / "own").message().find("another user"), std::string::npos);
+}
+
 TEST(FileLock, OneHolder) {
   const TempDir dir;
   {

@@ -107,11 +107,13 @@ class Manifests(unittest.TestCase):
     def test_probes_and_resources(self):
         for name, workload in WORKLOADS.items():
             main = container(workload)
+            if "--state" in main.get("args", []):
+                state = main["args"][main["args"].index("--state") + 1]
+                self.assertNotIn(state, [mount["mountPath"] for mount in main["volumeMounts"]], "fsGroup opens it to a group")
             ports = {port["name"] for port in main["ports"]}
             for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
                 probe = main[kind]
                 if name == "aurora-trainer":
-                    state = main["args"][main["args"].index("--state") + 1]
                     self.assertIn(f"{state}/trainer.status", " ".join(probe["exec"]["command"]))
                 else:
                     self.assertIn(probe["httpGet"]["port"], ports)
