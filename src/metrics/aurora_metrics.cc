@@ -48,6 +48,8 @@ ServeMetrics::ServeMetrics(Metrics& m)
       rollbacks(m.counter("aurora:rollbacks_total",
                           "Draft versions put away, worse than the one they were to replace.")),
       traces_written(m.counter("aurora:traces_written_total", "Traces appended to the buffer.")),
+      traces_set_aside(m.counter("aurora:traces_set_aside_total",
+                                 "Trace files that were damaged; new ones were begun.")),
       trace_queue_depth(m.gauge("aurora:trace_queue_depth", "Traces waiting for the writer.")),
       capture_time(m.time_counter("aurora:capture_seconds_total",
                                   "Decode-thread time spent on capturing traces.")),

@@ -64,6 +64,7 @@ struct ServeMetrics {
   Counter& swaps;
   Counter& rollbacks;
   Counter& traces_written;
+  Counter& traces_set_aside;  // files of traces that were damaged
   Gauge& trace_queue_depth;
   TimeCounter& capture_time;
   TimeCounter& draft_time;

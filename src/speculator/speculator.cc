@@ -96,7 +96,25 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
   return "";
 }
 
-// A disk that refuses costs the capture and nothing else; a file that is not ours is a mistake to
+// What is damaged or not ours costs the traces that lay there, and not the server: the folder is
+// kept beside, whole, for a person to look at.
+Result<std::unique_ptr<TraceBuffer>> Speculator::open_traces(const TraceBufferOptions& options) {
+  auto buffer = open_trace_buffer(options_.buffer_url, options);
+  if (buffer || !options_.buffer_url.empty()) return buffer;
+  const StatusCode code = buffer.status().code();
+  if (code != StatusCode::kCorrupt && code != StatusCode::kInvalid) return buffer;
+  const std::string aside = options.dir + ".bad";
+  std::error_code failed;
+  std::filesystem::remove_all(aside, failed);
+  std::filesystem::rename(options.dir, aside, failed);
+  if (failed) return Status::io(buffer.status().message() + "; " + failed.message());
+  LOG_ERROR("speculator", "%s. Its folder is kept as %s, until the next one, and traces begin anew",
+            buffer.status().message().c_str(), aside.c_str());
+  serve_.traces_set_aside.add();
+  return open_trace_buffer("", options);
+}
+
+// A disk that refuses costs the capture and nothing else; a URL that cannot work is a mistake to
 // show at once.
 Status Speculator::start_writer() {
   TraceBufferOptions buffer_options;
@@ -104,7 +122,7 @@ Status Speculator::start_writer() {
   buffer_options.bytes_max = options_.buffer_bytes_max;
   if (!options_.capture || !options_.buffer_url.empty()) start_sweeper(buffer_options);
   if (!options_.capture) return Status::ok();
-  auto buffer = open_trace_buffer(options_.buffer_url, buffer_options);
+  auto buffer = open_traces(buffer_options);
   if (!buffer) {
     const StatusCode code = buffer.status().code();
     if (code == StatusCode::kCorrupt || code == StatusCode::kInvalid) return buffer.status();

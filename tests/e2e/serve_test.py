@@ -77,13 +77,18 @@ class BadInput(unittest.TestCase):
             ended = serve("-m", MODEL, "--port", port, "--state", state, "--train", "off")
             self.assertNotEqual(ended.returncode, 0)
 
-    def test_foreign_trace_file_is_named_and_kept(self):
+    def test_foreign_trace_file_is_named_and_kept_and_serving_goes_on(self):
         with tempfile.TemporaryDirectory() as state:
             foreign = pathlib.Path(state) / "traces" / "traces"
             foreign.parent.mkdir(mode=0o700)
             foreign.write_bytes(b"someone else's notes\n" * 1000)
-            self.refused(str(foreign), "-m", MODEL, "-c", "2048", "--state", state, "--train", "off")
-            self.assertTrue(foreign.read_bytes().startswith(b"someone else's notes"))
+            with Server(BUILD, MODEL, "-t", "1", "-c", "2048", "--train", "off", state=state) as server:
+                self.assertIn(str(foreign), server.log())
+                self.assertEqual(server.metric("traces_set_aside_total"), 1)
+                server.chat("Hello", max_tokens=4)
+                server.wait(lambda: server.metric("traces_written_total") == 1, 30)
+            kept = pathlib.Path(state) / "traces.bad" / "traces"
+            self.assertTrue(kept.read_bytes().startswith(b"someone else's notes"))
 
 
 class Serving(unittest.TestCase):
