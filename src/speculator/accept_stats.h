@@ -9,7 +9,7 @@
 namespace aurora {
 
 inline constexpr int kDraftDepthMax = 16;
-inline constexpr int kRequestKinds = 4;   // greedy, sampled, each with and without a grammar
+inline constexpr int kRequestKinds = 6;   // greedy, sampled, each free, with a grammar, with tools
 inline constexpr int kAcceptBuckets = 8;  // by the draft's own probability, or the match's length
 
 class AcceptStats {

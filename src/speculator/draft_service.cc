@@ -30,6 +30,12 @@ double acceptance_of(double accept_len, int32_t depth) {
   return low;
 }
 
+// Below kRequestKinds.
+int kind_of(const ServiceRequest& request) {
+  const int bound = request.tools ? 2 : request.grammar ? 1 : 0;
+  return (request.greedy ? 0 : 1) + 2 * bound;
+}
+
 }  // namespace
 
 DraftService::DraftService(const DraftServiceOptions& options, Events events, int32_t slots)
@@ -159,7 +165,7 @@ void DraftService::request_start(int32_t slot_id, const ServiceRequest& request)
   *slot = Slot{};
   step_clean_ = false;
   slot->active = true;
-  slot->kind = (request.greedy ? 0 : 1) + (request.grammar ? 2 : 0);
+  slot->kind = kind_of(request);
   slot->depth_max = request.depth_max;
   slot->side = draw_side();
   slot->tenant = request.tenant;
@@ -187,11 +193,10 @@ void DraftService::request_copied(int32_t from, int32_t to) {
   same.tenant = parent->tenant;
   same.remember = parent->remember;
   same.expires_ms = parent->expires_ms;
-  same.greedy = parent->kind % 2 == 0;
-  same.grammar = parent->kind >= 2;
   same.depth_max = parent->depth_max;
   same.now_ms = parent->now_ms;
   request_start(to, same);
+  child->kind = parent->kind;
 }
 
 void DraftService::token_served(int32_t slot_id, int32_t token) {

@@ -59,7 +59,8 @@ struct ServiceRequest {
   bool remember = false;  // its text may be drafted from in later requests
   int64_t expires_ms = 0;
   bool greedy = true;
-  bool grammar = false;
+  bool grammar = false;                // bounds what may be sampled
+  bool tools = false;                  // a grammar that begins with a tool call
   int32_t depth_max = kDraftDepthMax;  // the request's own bound
   int64_t now_ms = 0;                  // unix time
 };

@@ -60,6 +60,9 @@ void Speculator::start_in_service(const RequestStart& start) {
   if (expires_in_s > 0 && expires_in_s < kExpirySecondsMax)
     request.expires_ms = request.now_ms + expires_in_s * 1000;
   request.greedy = start.temperature <= 0;
+  request.grammar = start.grammar;
+  request.tools = start.tools;
+  request.depth_max = std::min(kDraftDepthMax, start.labels.draft_max);
   service_->request_start(start.slot, request);
 }
 

@@ -26,8 +26,9 @@ class Server {
     if (happening.slower > 0) slower_ = happening.slower;
   }
   void start(Serving& slot) {
-    slot.domain = domain_;
-    slot.answer = make_answer(scenario_.domains[static_cast<size_t>(domain_)], traffic_);
+    slot.domain =
+        scenario_.mix.empty() ? domain_ : scenario_.mix[started_++ % scenario_.mix.size()];
+    slot.answer = make_answer(scenario_.domains[static_cast<size_t>(slot.domain)], traffic_);
     slot.at = 1;  // the prompt's last row gave the first token
     slot.rows = slot.answer.prompt.size();
   }
@@ -54,6 +55,7 @@ class Server {
   double now_ms_ = 0;
   double slower_ = 1;
   int domain_ = 0;
+  size_t started_ = 0;
 };
 
 // A slot's text so far, for the fixed arm that repeats it.
@@ -121,6 +123,8 @@ RunResult run_service(const Scenario& scenario, const DraftServiceOptions& optio
     ServiceRequest request;
     request.prompt = slot.answer.prompt;
     request.remember = true;
+    request.grammar =
+        scenario.kinds_told && scenario.domains[static_cast<size_t>(slot.domain)].grammar;
     service.request_start(static_cast<int32_t>(i), request);
     service.token_served(static_cast<int32_t>(i), slot.answer.tokens[0]);
   };
@@ -128,6 +132,7 @@ RunResult run_service(const Scenario& scenario, const DraftServiceOptions& optio
   size_t next = 0;
   std::vector<Happening> waiting;  // versions, the newest last: the loader keeps them
   const KeptRows rows;
+  std::vector<double> domain_tokens(scenario.domains.size()), domain_ms(scenario.domains.size());
   for (; step < scenario.steps; ++step) {
     for (; next < scenario.happenings.size() && scenario.happenings[next].step <= step; ++next) {
       server.apply(scenario.happenings[next]);
@@ -155,6 +160,7 @@ RunResult run_service(const Scenario& scenario, const DraftServiceOptions& optio
       wish.depth_max = static_cast<int32_t>(slot.answer.tokens.size() - slot.at);
       wishes.push_back(std::move(wish));
     }
+    const double begin_ms = server.now_ms();
     service.draft(wishes, 256);
     int step_rows = 0;
     for (const auto& wish : wishes) step_rows += 1 + static_cast<int>(wish.tokens.size());
@@ -171,9 +177,14 @@ RunResult run_service(const Scenario& scenario, const DraftServiceOptions& optio
         ++tokens;
       }
     }
+    const auto domain = static_cast<size_t>(server.slots()[0].domain);
+    domain_tokens[domain] += static_cast<double>(tokens);
+    domain_ms[domain] += server.now_ms() - begin_ms;
     windows.step(step, tokens, server.now_ms(), result.window_rate);
     if ((step + 1) % scenario.window == 0) result.serving.push_back(service.serving());
   }
+  for (size_t i = 0; i < domain_ms.size(); ++i)
+    result.domain_rate.push_back(domain_ms[i] > 0 ? domain_tokens[i] / domain_ms[i] : 0);
   return result;
 }
 

@@ -25,6 +25,8 @@ struct Scenario {
   Machine machine;
   std::vector<Domain> domains;
   std::vector<Happening> happenings;  // by rising step
+  std::vector<int> mix;               // domains in turn, request by request; empty: as it happens
+  bool kinds_told = true;             // the service hears which requests have a grammar
   int slots = 1;
   int64_t steps = 4000;
   int64_t window = 500;
@@ -32,6 +34,8 @@ struct Scenario {
 
 struct RunResult {
   std::vector<double> window_rate;  // tokens a millisecond
+  std::vector<double>
+      domain_rate;  // tokens a millisecond of its own requests, where one slot serves
   std::vector<VersionVerdict> verdicts;
   std::vector<int64_t> verdict_steps;
   std::vector<int64_t> serving;  // version at the end of each window

@@ -137,6 +137,31 @@ TEST(ServiceSim, AWorseVersionLeaves) {
   expect_best(s, 1, 4);
 }
 
+// Of a chat's tokens the draft knows three in four; of the ones that a JSON schema admits it knows
+// one in ten, and believes to know them all.
+TEST(ServiceSim, RequestsWithAGrammarTakeNothingFromTheChatsBesideThem) {
+  Scenario s;
+  s.machine.step_ms = kSteep;
+  s.domains = {{}, {}};
+  s.domains[1].grammar = true;
+  s.domains[1].boast = 0.7;
+  s.happenings = {version(0, 1, {0.75, 0.1}, 2.3)};
+  const auto chat_rate = [&](std::vector<int> mix, bool kinds_told) {
+    s.mix = std::move(mix);
+    s.kinds_told = kinds_told;
+    double sum = 0;
+    for (int seed = 1; seed <= kSeeds; ++seed)
+      sum += run_service(s, {}, static_cast<uint64_t>(seed)).domain_rate[0];
+    return sum / kSeeds;
+  };
+  const double alone = chat_rate({0}, true), beside = chat_rate({0, 1}, true);
+  EXPECT_GE(beside, (1 - kSlack) * alone);
+  const double mixed_up = chat_rate({0, 1}, false);
+  EXPECT_LT(mixed_up, beside);
+  std::printf("chats beside JSON: %.3f of alone; not told apart: %.3f\n", beside / alone,
+              mixed_up / alone);
+}
+
 TEST(ServiceSim, NothingPaysAndNothingIsLost) {
   Scenario s;
   s.machine.step_ms = kSteep;

@@ -17,6 +17,8 @@ struct Domain {
   double repeats = 0.0;  // share of the answer's tokens that begin a copy of earlier text
   int answer_tokens = 150;
   double ease = 0.2;  // how far the chance of a token lies above or below its version's mean
+  bool grammar = false;
+  double boast = 0;  // how far the draft's own probability lies above its chance
 };
 
 struct Machine {
@@ -129,7 +131,8 @@ class ToyDrafter : public ChainDrafter {
       right = s.answer.luck[at] < chance;
     }
     wish.tokens.push_back(right ? s.answer.tokens[at] : 1);
-    wish.probs.push_back(broken_ ? 0.99f : static_cast<float>(chance));
+    const double prob = std::min(0.99, chance + (*world_.domains)[domain].boast);
+    wish.probs.push_back(broken_ ? 0.99f : static_cast<float>(prob));
   }
 
   const int64_t version_;

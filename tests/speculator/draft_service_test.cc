@@ -126,6 +126,30 @@ TEST_F(DraftServiceTest, BoundsHold) {
   EXPECT_TRUE(draft(0, 5, false).empty()) << "no rows, no text";
 }
 
+// A grammar forbids what the draft says: that is no news of the requests without one.
+TEST_F(DraftServiceTest, WhatAGrammarRefusesSaysNothingOfTheOthers) {
+  make();
+  service_->step_cost().measured(std::vector<StepPoint>{{1, 10}, {16, 100}});
+  service_->adopt(std::make_unique<Counting>(1), 3.5, 3);
+  const auto serve = [&](bool grammar, int steps) {
+    ServiceRequest request;
+    request.grammar = grammar;
+    service_->request_start(0, request);
+    size_t drafted = 0;
+    for (int i = 0; i < steps; ++i) {
+      const size_t count = draft(0, 5).size();
+      drafted += count;
+      service_->stepped(0, grammar ? 0 : static_cast<int32_t>(count));
+    }
+    service_->request_end(0);
+    return static_cast<double>(drafted) / steps;
+  };
+  serve(false, 200);
+  const double before = serve(false, 50);
+  EXPECT_LT(serve(true, 200), 0.5) << "what is never taken is not drafted";
+  EXPECT_GE(serve(false, 10), 0.8 * before);
+}
+
 TEST_F(DraftServiceTest, AnErrorCostsTheDraftAndNothingElse) {
   make();
   auto broken = std::make_unique<Counting>(1);

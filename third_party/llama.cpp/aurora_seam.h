@@ -53,6 +53,8 @@ struct RequestLabels {
       0;  // the trace id of the request whose prompt is answered again; 0: a user's
   std::string tenant;
   std::string domain;
+  // Not a header but "speculative": {"n_max": N} of the body: most tokens of a draft.
+  int32_t draft_max = INT32_MAX;
 };
 
 struct RequestStart {
@@ -68,6 +70,8 @@ struct RequestStart {
   int32_t top_k = 0;
   uint32_t seed = 0;
   RequestLabels labels;
+  bool grammar = false;  // what may be sampled is bounded by a grammar: JSON schema, tools
+  bool tools = false;    // such a one that begins with a tool call
 };
 
 // All calls come from the thread that owns the engine, except metrics_text() and labels_from().
