@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "cli/chat_stream.h"
 
 namespace aurora {
 
@@ -17,7 +18,9 @@ struct ChatRequest {
   int tokens_max = 80;
   double temperature = 0;
   uint32_t seed = 20;
-  bool speculate = true;  // false: X-Aurora-Speculate: off, served without a draft and not captured
+  bool speculate = true;     // false: X-Aurora-Speculate: off and X-Aurora-Capture: off
+  bool cache_prompt = true;  // false: the whole prompt is evaluated, whoever asked it before
+  bool stream = false;       // true: the answer says when its tokens came
 };
 
 // Another answer to a prompt that was served before: see rollouts.h.
@@ -34,14 +37,6 @@ struct RolloutRequest {
 struct RolloutEnd {
   bool whole = false;  // false: the server is, or was then, busy with a request
   bool began = false;  // some of it was generated
-};
-
-struct Answer {
-  std::string text;
-  int tokens = 0;        // generated
-  double decode_ms = 0;  // without the prefill
-  int draft_tokens = 0;  // proposed; 0 where the server does not say
-  int accepted_tokens = 0;
 };
 
 // One connection, kept open between calls. Not thread-safe: one client a thread.
@@ -75,6 +70,7 @@ class ServerClient {
 
  private:
   struct Impl;
+  Result<Answer> chat_streamed(const ChatRequest& request);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,5 +1,6 @@
 # aurora_replay: the client behind `aurora replay` and `aurora rollouts`, and the reports. Needs llama.cpp's HTTP library and its json header, nothing else of it.
 add_library(aurora_replay STATIC
+  ${CMAKE_CURRENT_LIST_DIR}/chat_stream.cc
   ${CMAKE_CURRENT_LIST_DIR}/http_client.cc
   ${CMAKE_CURRENT_LIST_DIR}/learn_curves.cc
   ${CMAKE_CURRENT_LIST_DIR}/learn_variants.cc
