@@ -14,7 +14,7 @@ struct CoreScheduleOptions {
   int threads = 1;      // of the server when it lends nothing
   double share = 0.25;  // of the time with a core lent; 0: none while requests run
   int64_t period_us = 2'000'000;
-  int64_t half_life_us = 300'000'000;  // of the share while no new draft comes
+  int64_t half_life_us = 900'000'000;  // of the share while no new draft comes
 };
 
 class CoreSchedule {

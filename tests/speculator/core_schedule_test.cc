@@ -31,11 +31,11 @@ TEST(CoreSchedule, LendsLessWhileNoDraftComes) {
   CoreSchedule schedule({.threads = 2});
   schedule.new_draft(1'000'000);
   const double fresh = lent_share(schedule, 1'000'000, 60'000'000);
-  const double stale = lent_share(schedule, 2'000'000'000, 60'000'000);
+  const double stale = lent_share(schedule, 4'000'000'000, 60'000'000);
   EXPECT_NEAR(fresh, 0.24, 0.03);
   EXPECT_NEAR(stale, 0.05, 0.03);
-  schedule.new_draft(2'100'000'000);
-  EXPECT_NEAR(lent_share(schedule, 2'100'000'000, 60'000'000), 0.24, 0.03);
+  schedule.new_draft(4'100'000'000);
+  EXPECT_NEAR(lent_share(schedule, 4'100'000'000, 60'000'000), 0.24, 0.03);
 }
 
 TEST(CoreSchedule, TheTrainerHasTheOtherCores) {
