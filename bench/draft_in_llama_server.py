@@ -3,7 +3,7 @@
 
     bench/draft_in_llama_server.py --state DIR [--count 30] [--prompts FILE.jsonl] [--depth 3]
 
-DIR is the state of an earlier run, such as demo/state. Both serve the same prompts greedily with the newest draft there.
+DIR is the state of an earlier run, such as demo/run/learning. Both serve the same prompts greedily with the newest draft there.
 """
 import argparse
 import json

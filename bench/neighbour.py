@@ -15,9 +15,17 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
-sys.path.insert(0, str(ROOT / "bench"))
 from aurora_server import Server, default_model, prompts_from
-from flywheel import cpu
+
+
+def cpu():
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            name = line.split(":", 1)[1].strip()
+        if line.startswith("flags"):
+            has = [f for f in ("avx2", "avx_vnni", "avx512_vnni", "amx_int8") if f in line.split()]
+            return f"{name} ({', '.join(has)})"
+    return "unknown"
 
 
 def rss_mib(pid):

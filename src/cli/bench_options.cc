@@ -30,7 +30,9 @@ Result<BenchOptions> parse_bench_options(const std::vector<std::string>& args) {
   }
   if (args.empty() || args[0] != "verify")
     return Status::invalid(
-        "say what to measure: aurora bench verify -m MODEL.gguf, or aurora bench learn --help");
+        "say what to measure: aurora bench verify -m MODEL.gguf, aurora bench learn --help, or "
+        "aurora "
+        "bench flywheel --help");
   for (size_t i = 1; i < args.size(); i += 2) {
     if (args[i] == "--help" || args[i] == "-h") {
       options.help = true;
@@ -47,6 +49,7 @@ Result<BenchOptions> parse_bench_options(const std::vector<std::string>& args) {
 std::string bench_help() {
   return R"(usage: aurora bench verify -m MODEL.gguf [options]
        aurora bench learn --help
+       aurora bench flywheel --help
 
 Milliseconds of a decode of n tokens with the logits of every row, on our kernels and on stock's, interleaved in one run.
 

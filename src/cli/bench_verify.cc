@@ -13,6 +13,7 @@
 #include "cli/bench_side.h"
 #include "cli/commands.h"
 #include "kernels/kernels.h"
+#include "lab/flywheel.h"
 #include "llama.h"
 
 namespace aurora {
@@ -148,6 +149,8 @@ int run(const BenchOptions& options) {
 
 int bench_main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == "learn") return bench_learn_main({argv + 2, argv + argc});
+  if (argc > 1 && std::string(argv[1]) == "flywheel")
+    return bench_flywheel_main({argv + 2, argv + argc});
   const auto options = parse_bench_options({argv + 1, argv + argc});
   if (!options) {
     std::fprintf(stderr, "aurora bench: %s\n", options.status().message().c_str());

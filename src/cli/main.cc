@@ -23,7 +23,7 @@ constexpr Command kCommands[] = {
      "answers recorded prompts again while a server is idle, for its draft to learn from"},
     {"status", aurora::status_main, "servers and trainers: versions, accept length, lag, drops"},
     {"bench", aurora::bench_main,
-     "verify: what a verify batch costs here; learn: training recipes on a recorded stream"},
+     "verify: cost of a verify batch; learn: training recipes; flywheel: served speed, all arms"},
 };
 
 void usage(FILE* out) {

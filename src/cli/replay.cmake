@@ -1,10 +1,12 @@
 # aurora_replay: the client behind `aurora replay` and `aurora rollouts`, and the reports. Needs llama.cpp's HTTP library and its json header, nothing else of it.
 add_library(aurora_replay STATIC
   ${CMAKE_CURRENT_LIST_DIR}/chat_stream.cc
+  ${CMAKE_CURRENT_LIST_DIR}/child_process.cc
   ${CMAKE_CURRENT_LIST_DIR}/http_client.cc
   ${CMAKE_CURRENT_LIST_DIR}/learn_curves.cc
   ${CMAKE_CURRENT_LIST_DIR}/learn_variants.cc
   ${CMAKE_CURRENT_LIST_DIR}/page.cc
+  ${CMAKE_CURRENT_LIST_DIR}/page_frame.cc
   ${CMAKE_CURRENT_LIST_DIR}/plot.cc
   ${CMAKE_CURRENT_LIST_DIR}/replay.cc
   ${CMAKE_CURRENT_LIST_DIR}/replay_options.cc
