@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills, cuts off and fills up parts of a cluster while its servers answer, and looks at what was lost.
 
-    tests/e2e/cluster_faults_test.py BUILD_DIR     AURORA_FAULTS=20 for the count of each kind (default 2),
+    tests/e2e/cluster_faults_test.py BUILD_DIR     AURORA_FAULTS=20 for the count of each kind (default 1),
                                                    AURORA_PARTITION_SECONDS=60 for the length of a partition (default 8)
 """
 import os
@@ -20,7 +20,7 @@ from aurora_server import ROOT, default_model
 from faults_load import Load, steps_taken, surviving_steps
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
-COUNT = int(os.environ.get("AURORA_FAULTS", "2"))
+COUNT = int(os.environ.get("AURORA_FAULTS", "1"))
 PARTITION_SECONDS = float(os.environ.get("AURORA_PARTITION_SECONDS", "8"))
 SECONDS_BETWEEN = 4.0
 MODEL = default_model()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills and stops the real processes for real, while requests run, and looks at what survived.
 
-    tests/e2e/faults_test.py BUILD_DIR        AURORA_FAULTS=20 for the count of each kind (default 3)
+    tests/e2e/faults_test.py BUILD_DIR        AURORA_FAULTS=20 for the count of each kind (default 2)
 """
 import collections
 import os
@@ -18,7 +18,7 @@ from aurora_server import ROOT, Server, default_model
 from faults_load import Load, steps_taken, surviving_steps
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
-COUNT = int(os.environ.get("AURORA_FAULTS", "3"))
+COUNT = int(os.environ.get("AURORA_FAULTS", "2"))
 MODEL = default_model()
 SECONDS_BETWEEN = 5.0  # a trainer starts, resumes and takes steps in it
 
