@@ -25,15 +25,33 @@ inline bool all_finite(const __m256* x) {
   return _mm256_movemask_ps(_mm256_cmp_ps(sum, sum, _CMP_UNORD_Q)) == 0;
 }
 
-inline int32_t sum_of(__m256i quants) {
-  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), quants);
-  const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-  __m128i half = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
-  half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
+inline int32_t first_lane(__m128i x) { return _mm_cvtsi128_si32(x); }
+
+// scaled_sum and start, as quantize_block() and set_start() have them: sums of 16 columns as pairs
+// of int16, in every 32 bits of either half.
+inline void set_sums(WeightType type, __m256i quants, ActivationBlock& block) {
+  __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), quants);
+  pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0x4e));
+  pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0xb1));
+  const __m128i first = _mm256_castsi256_si128(pairs), second = _mm256_extracti128_si256(pairs, 1);
+  const __m128i both = _mm_add_epi16(first, second);
+  const int32_t sum = first_lane(_mm_madd_epi16(both, _mm_set1_epi16(1)));
+  block.scaled_sum = block.scale * static_cast<float>(sum);
+  const int offset = format_of(type).offset;
+  block.start[0] = block.start[1] = 0;
+  if (offset == 0) return;
+  const __m128i minus = _mm_set1_epi16(static_cast<int16_t>(-offset));
+  if (type == WeightType::kQ8_0) {
+    block.start[0] = -offset * sum;
+  } else if (type == WeightType::kQ6_K) {
+    block.start[0] = first_lane(_mm_mullo_epi16(first, minus));
+    block.start[1] = first_lane(_mm_mullo_epi16(second, minus));
+  } else {
+    block.start[0] = first_lane(_mm_mullo_epi16(both, minus));
+  }
 }
 
-inline void quantize_block_256(const float* values, ActivationBlock& block) {
+inline void quantize_block_256(WeightType type, const float* values, ActivationBlock& block) {
   __m256 x[4];
   for (int i = 0; i < 4; ++i) x[i] = _mm256_loadu_ps(values + 8 * i);
   const float largest = largest_absolute(x);
@@ -41,6 +59,7 @@ inline void quantize_block_256(const float* values, ActivationBlock& block) {
   // largest is not.
   if (!all_finite(x) || (largest > 0 && largest < 1e-36f)) {
     quantize_block(values, block);
+    set_start(type, block);
     return;
   }
   block.scale = largest / 127.0f;
@@ -56,14 +75,13 @@ inline void quantize_block_256(const float* values, ActivationBlock& block) {
   const __m256i ordered =
       _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.quants), ordered);
-  block.scaled_sum = block.scale * static_cast<float>(sum_of(ordered));
+  set_sums(type, ordered, block);
 }
 
 inline void quantize_256(WeightType type, const float* values, int64_t first, int64_t last,
                          int tokens, ActivationBlock* slots) {
   for (int64_t b = first; b < last; ++b) {
-    quantize_block_256(values + b * kBlock, slots[b * tokens]);
-    set_start(type, slots[b * tokens]);
+    quantize_block_256(type, values + b * kBlock, slots[b * tokens]);
   }
 }
 

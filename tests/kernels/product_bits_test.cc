@@ -108,11 +108,15 @@ TEST(ActivationRounding, SmallAndZeroBlocksRoundAlikeEverywhere) {
     for (float& value : values) value *= size;
     ActivationBlock wanted{};
     quantize_block(values.data(), wanted);
-    set_start(WeightType::kQ6_K, wanted);
-    for (const Backend* backend : usable_backends()) {
-      ActivationBlock got{};
-      backend->quantize(WeightType::kQ6_K, values.data(), 0, 1, 1, &got);
-      EXPECT_EQ(std::memcmp(&got, &wanted, sizeof got), 0) << backend->name << ", size " << size;
+    for (WeightType type : kAllTypes) {
+      if (is_float(type)) continue;
+      set_start(type, wanted);
+      for (const Backend* backend : usable_backends()) {
+        ActivationBlock got{};
+        backend->quantize(type, values.data(), 0, 1, 1, &got);
+        EXPECT_EQ(std::memcmp(&got, &wanted, sizeof got), 0)
+            << backend->name << ", " << name_of(type) << ", size " << size;
+      }
     }
   }
 }
