@@ -19,10 +19,10 @@ struct ActivationBlock {
   int32_t start[2];
 };
 
-// Tokens go in tiles of 8 (the last one may be smaller). Within a tile of t tokens block b of token
-// i is at [b * t + i]: one pointer walks through everything a step reads.
-// Float types: the same with a float for each column in the place of a block. tile_begin(): where a
-// tile begins, in blocks or floats.
+// Tokens go in tiles of kTileTokens (the last one may be smaller). Within a tile of t tokens block
+// b of token i is at [b * t + i]: one pointer walks through everything a step reads. Float types:
+// the same with a float for each column in the place of a block. tile_begin(): where a tile begins,
+// in blocks or floats.
 inline int64_t tile_begin(int64_t tile, int64_t per_token) {
   return tile * kTileTokens * per_token;
 }

@@ -9,21 +9,33 @@ namespace aurora::kernels {
 namespace {
 
 struct Avx2 : Isa256 {
+  // dot8 needs registers of its own.
+  static constexpr int group(int bits) { return bits == 8 ? 4 : 6; }
   static Int start(int32_t pair) { return _mm256_set1_epi32(pair); }
   static Int start8(int32_t) { return zero(); }  // dot8 takes signed quants as they are
   // In assembly: GCC 12 computes all products of a block first and keeps them on the stack, at half
   // the speed.
   static Int dot(Int sum, Int weights, Int activations) {
-    Int pairs;
-    asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
-        : "+x"(sum), "=&x"(pairs)
-        : "x"(weights), "x"(activations));
-    return sum;
+    Int pairs, result;
+    asm("vpmaddubsw %4, %3, %1\n\tvpaddw %1, %2, %0"
+        : "=x"(result), "=&x"(pairs)
+        : "x"(sum), "x"(weights), "x"(activations));
+    return result;
   }
+  static Int first_dot(Int weights, Int activations) {
+    Int pairs;
+    asm("vpmaddubsw %2, %1, %0" : "=x"(pairs) : "x"(weights), "x"(activations));
+    return pairs;
+  }
+  // Of the weight's size and the activation with the weight's sign; each pair fits 16 bits, a sum
+  // of them does not.
   static Int dot8(Int sum, Int weights, Int activations) {
-    const Int pairs =
-        _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(activations, weights));
-    return _mm256_add_epi32(sum, total(pairs));
+    Int pairs, result;
+    asm("vpsignb %3, %4, %1\n\tvpmaddubsw %1, %5, %1\n\tvpmaddwd %6, %1, %1\n\tvpaddd %1, %2, %0"
+        : "=x"(result), "=&x"(pairs)
+        : "x"(sum), "x"(weights), "x"(activations), "x"(_mm256_abs_epi8(weights)),
+          "xm"(_mm256_set1_epi16(1)));
+    return result;
   }
   static Int total(Int pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
   static Int scales(const uint8_t* at) {  // each of 8 signed scales as a pair of int16

@@ -10,6 +10,7 @@ namespace {
 
 struct Avx512Vnni {
   static constexpr int kRows = 16;
+  static constexpr int group(int) { return 8; }
   using Int = __m512i;
   using Float = __m512;
 
@@ -42,6 +43,7 @@ struct Avx512Vnni {
   static Int dot(Int sum, Int weights, Int activations) {
     return _mm512_dpbusd_epi32(sum, weights, activations);
   }
+  static Int first_dot(Int weights, Int activations) { return dot(zero(), weights, activations); }
   static Int dot8(Int sum, Int weights, Int activations) {
     return dot(sum, _mm512_xor_si512(weights, _mm512_set1_epi8(-128)), activations);
   }

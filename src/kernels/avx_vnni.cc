@@ -7,6 +7,7 @@ namespace aurora::kernels {
 namespace {
 
 struct AvxVnni : Isa256 {
+  static constexpr int group(int) { return 4; }
   static Int start(int32_t pair) {
     return _mm256_madd_epi16(_mm256_set1_epi32(pair), _mm256_set1_epi16(1));
   }
@@ -14,6 +15,7 @@ struct AvxVnni : Isa256 {
   static Int dot(Int sum, Int weights, Int activations) {
     return _mm256_dpbusd_avx_epi32(sum, weights, activations);
   }
+  static Int first_dot(Int weights, Int activations) { return dot(zero(), weights, activations); }
   static Int dot8(Int sum, Int weights, Int activations) {
     return dot(sum, _mm256_xor_si256(weights, _mm256_set1_epi8(-128)), activations);
   }

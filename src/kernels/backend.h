@@ -9,11 +9,12 @@
 
 namespace aurora::kernels {
 
-// One panel (16 rows) times one tile of `tokens` <= 8 tokens over `columns` columns.
+// One panel (16 rows) times one tile of `tokens` <= kTileTokens tokens over `columns` columns.
 // Quantised types: `tile` are ActivationBlocks, float types: floats, [column * tokens + token].
 // Writes out[token * kPanelRows + row]. For each token the sums run over the columns from first to
 // last, in fp32 over exact integer sums of 32 columns, whatever `tokens` is.
-using PanelFunction = void (*)(const uint8_t* panel, const void* tile, int64_t columns, float* out);
+using PanelFunction = void (*)(const uint8_t* panel, const void* tile, int64_t columns, int tokens,
+                               float* out);
 
 // Rounds blocks [first, last) of one token whose floats begin at `values`, into tile slots of
 // stride `tokens`.
@@ -22,7 +23,7 @@ using QuantizeFunction = void (*)(WeightType type, const float* values, int64_t 
 
 struct Backend {
   const char* name;
-  PanelFunction panel[kWeightTypeCount][kTileTokens];  // [type][tokens - 1]
+  PanelFunction panel[kWeightTypeCount];
   QuantizeFunction quantize;
 };
 

@@ -22,8 +22,8 @@
 namespace aurora::kernels {
 
 inline constexpr int kPanelRows = 16;
-inline constexpr int kBlock = 32;      // columns that share one activation scale
-inline constexpr int kTileTokens = 8;  // tokens that share one unpacking of the weights
+inline constexpr int kBlock = 32;       // columns that share one activation scale
+inline constexpr int kTileTokens = 32;  // most tokens that share one unpacking of the weights
 
 enum class WeightType : uint8_t {
   kQ4_0,

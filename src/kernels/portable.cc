@@ -74,45 +74,46 @@ float add_block(const uint8_t* unit, const uint8_t* block, int row,
   return sum;
 }
 
-template <WeightType kType, int kTokens>
-void quantised_panel(const uint8_t* panel, const void* tile, int64_t columns, float* out) {
+template <WeightType kType>
+void quantised_panel(const uint8_t* panel, const void* tile, int64_t columns, int tokens,
+                     float* out) {
   constexpr Format kFormat = format_of(kType);
   const auto* activations = static_cast<const ActivationBlock*>(tile);
-  for (int i = 0; i < kTokens * kPanelRows; ++i) out[i] = 0;
+  for (int i = 0; i < tokens * kPanelRows; ++i) out[i] = 0;
   for (int64_t b = 0; b < columns / kBlock; ++b) {
     const uint8_t* unit = panel + b / kFormat.blocks * kFormat.unit_bytes();
     const uint8_t* block = unit + kFormat.header_bytes + b % kFormat.blocks * kFormat.block_bytes();
-    for (int token = 0; token < kTokens; ++token) {
+    for (int token = 0; token < tokens; ++token) {
       for (int row = 0; row < kPanelRows; ++row) {
         float& sum = out[token * kPanelRows + row];
-        sum = add_block<kType>(unit, block, row, activations[b * kTokens + token], sum);
+        sum = add_block<kType>(unit, block, row, activations[b * tokens + token], sum);
       }
     }
   }
 }
 
-template <WeightType kType, int kTokens>
-void float_panel(const uint8_t* panel, const void* tile, int64_t columns, float* out) {
+template <WeightType kType>
+void float_panel(const uint8_t* panel, const void* tile, int64_t columns, int tokens, float* out) {
   const auto* activations = static_cast<const float*>(tile);
-  for (int i = 0; i < kTokens * kPanelRows; ++i) out[i] = 0;
+  for (int i = 0; i < tokens * kPanelRows; ++i) out[i] = 0;
   for (int64_t k = 0; k < columns; ++k) {
     for (int row = 0; row < kPanelRows; ++row) {
       const uint16_t bits = load16(panel + 2 * (kPanelRows * k + row));
       const float weight = kType == WeightType::kF16 ? half_to_float(bits) : bfloat_to_float(bits);
-      for (int token = 0; token < kTokens; ++token) {
+      for (int token = 0; token < tokens; ++token) {
         float& sum = out[token * kPanelRows + row];
-        sum = std::fma(weight, activations[k * kTokens + token], sum);
+        sum = std::fma(weight, activations[k * tokens + token], sum);
       }
     }
   }
 }
 
-template <WeightType kType, int kTokens>
-void panel(const uint8_t* weights, const void* tile, int64_t columns, float* out) {
+template <WeightType kType>
+void panel(const uint8_t* weights, const void* tile, int64_t columns, int tokens, float* out) {
   if constexpr (is_float(kType)) {
-    float_panel<kType, kTokens>(weights, tile, columns, out);
+    float_panel<kType>(weights, tile, columns, tokens, out);
   } else {
-    quantised_panel<kType, kTokens>(weights, tile, columns, out);
+    quantised_panel<kType>(weights, tile, columns, tokens, out);
   }
 }
 
@@ -124,16 +125,9 @@ void quantize(WeightType type, const float* values, int64_t first, int64_t last,
   }
 }
 
-template <int kType, int... kTokens>
-void fill_type(Backend& backend, std::integer_sequence<int, kTokens...>) {
-  ((backend.panel[kType][kTokens] = panel<static_cast<WeightType>(kType), kTokens + 1>), ...);
-}
-
 template <int... kTypes>
 Backend make(std::integer_sequence<int, kTypes...>) {
-  Backend backend{"portable", {}, quantize};
-  (fill_type<kTypes>(backend, std::make_integer_sequence<int, kTileTokens>()), ...);
-  return backend;
+  return {"portable", {panel<static_cast<WeightType>(kTypes)>...}, quantize};
 }
 
 }  // namespace

@@ -25,11 +25,10 @@ const void* tile_data(const Matrix& matrix, const void* activations, int64_t til
 
 void multiply_panel(const Backend& backend, const Matrix& matrix, int64_t panel, const void* tile,
                     int tile_tokens, float* out, int64_t out_stride) {
-  float sums[kTileTokens * kPanelRows];
+  alignas(64) float sums[kTileTokens * kPanelRows];
   const uint8_t* weights =
       matrix.data + static_cast<size_t>(panel) * panel_bytes(matrix.type, matrix.columns);
-  backend.panel[static_cast<int>(matrix.type)][tile_tokens - 1](weights, tile, matrix.columns,
-                                                                sums);
+  backend.panel[static_cast<int>(matrix.type)](weights, tile, matrix.columns, tile_tokens, sums);
   const int64_t row = panel * kPanelRows;
   const auto rows = static_cast<size_t>(std::min<int64_t>(kPanelRows, matrix.rows - row));
   for (int t = 0; t < tile_tokens; ++t) {

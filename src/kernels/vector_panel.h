@@ -2,15 +2,16 @@
 // defines for its instruction set and then instantiates. Include it only there: the code must be
 // compiled with that file's flags.
 //
-// Isa: kRows (rows a vector covers: 8 or 16), Int, Float, and the operations used below. The
-// integer part of a block is exact in every Isa, the fp32 part is the same sequence of operations,
-// so all give the same bits as portable.cc.
+// Isa: kRows (rows a vector covers: 8 or 16), group(bits) (tokens whose sums over all rows of a
+// panel stay in registers), Int, Float, and the operations used below. The integer part of a block
+// is exact in every Isa, the fp32 part is the same sequence of operations, so all give the same
+// bits as portable.cc.
 #pragma once
 
-#include <algorithm>
 #include <utility>
 
 #include "kernels/backend.h"
+#include "kernels/vector_block.h"
 
 namespace aurora::kernels {
 
@@ -18,146 +19,108 @@ namespace aurora::kernels {
 inline constexpr int kLineBytes = 64;
 inline constexpr int kPrefetchBytes = 8192;
 
-// Unpacks steps 2 i and 2 i + 1 of one vector of rows.
-template <class Isa, int kBits>
-struct StepPair {
-  typename Isa::Int even, odd;
-
-  StepPair(const uint8_t* lines, int i) {
-    if constexpr (kBits == 8) {
-      even = Isa::load(lines + 128 * i);
-      odd = Isa::load(lines + 128 * i + 64);
-      return;
-    }
-    const auto packed = Isa::load(lines + 64 * i);
-    even = Isa::low_nibbles(packed);
-    odd = Isa::high_nibbles(packed);
-    if constexpr (kBits == 5) {
-      const auto fifth = Isa::load(lines + 256);
-      even = Isa::either(even, Isa::fifth_bit(fifth, 2 * i));
-      odd = Isa::either(odd, Isa::fifth_bit(fifth, 2 * i + 1));
-    }
-    if constexpr (kBits == 6) {
-      const auto upper = Isa::load(lines + 256 + 64 * (i / 2));
-      even = Isa::either(even, Isa::upper_bits(upper, 4 * (i % 2)));
-      odd = Isa::either(odd, Isa::upper_bits(upper, 4 * (i % 2) + 2));
-    }
-  }
-};
-
-// Factors of one vector of rows in one block: value = scale * product + min * sum of the
-// activations.
-template <class Isa, WeightType kType>
-struct Factors {
-  typename Isa::Float scale, min;
-
-  Factors(const uint8_t* unit, const uint8_t* block, int row) : min{} {
-    constexpr Format kFormat = format_of(kType);
-    const uint8_t* fp16 = (kFormat.header_bytes ? unit : block) + 2 * row;
-    scale = Isa::halves(fp16);
-    if constexpr (kFormat.mins) {
-      min = Isa::halves(fp16 + 32);
-      if constexpr (kFormat.header_bytes > 0) {
-        scale = Isa::multiply(scale, Isa::bytes(block + row));
-        min = Isa::multiply(min, Isa::negative(Isa::bytes(block + 16 + row)));
-      }
-      if constexpr (kFormat.offset > 0) {
-        min = Isa::fma(Isa::all(static_cast<float>(kFormat.offset)), scale, min);
-      }
-    }
-  }
-};
-
-// Exact integer sums of one block for kVectors vectors of rows and kTokens tokens. Both together
-// share each broadcast of activations and each unpacking of weights; they are so many that all sums
-// stay in registers.
-template <class Isa, WeightType kType, int kVectors, int kTokens>
+// Exact integer sums of one block (a PackedBlock or an UnpackedBlock) for all rows of the panel and
+// kTokens tokens. Both together share each broadcast of activations and each weight that is read;
+// they are so many that all sums stay in registers.
+template <class Isa, WeightType kType, int kTokens>
 struct BlockSums {
   using Int = typename Isa::Int;
   static constexpr Format kFormat = format_of(kType);
+  static constexpr int kVectors = kPanelRows / Isa::kRows;
   static constexpr bool kHalves = kType == WeightType::kQ6_K;  // a scale for each 16 columns
   Int sum[kVectors][kTokens];
   Int first_half[kHalves ? kVectors : 1][kTokens];
 
-  [[gnu::always_inline]] BlockSums(const uint8_t* block, const ActivationBlock* activations) {
+  template <class Block>
+  [[gnu::always_inline]] BlockSums(const Block& block, const ActivationBlock* activations) {
     begin(activations);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       if (kHalves && i == 2) turn(block, activations);
-      add_steps(block + kFormat.scale_bytes, activations, i);
+      add_steps(block, activations, i);
     }
   }
 
-  [[gnu::always_inline]] Int product(const uint8_t* block, int v, int t) const {
+  template <class Block>
+  [[gnu::always_inline]] Int product(const Block& block, int v, int t) const {
     if constexpr (kHalves) {
-      const Int scales = Isa::scales(block + 16 + v * Isa::kRows);
-      return Isa::plus(first_half[v][t], Isa::total_scaled(sum[v][t], scales));
+      return Isa::plus(first_half[v][t], Isa::total_scaled(sum[v][t], block.scales(1, v)));
     }
     return kFormat.bits == 8 ? sum[v][t] : Isa::total(sum[v][t]);
   }
 
  private:
+  // Unsigned quants without an offset start from their first product.
+  static constexpr bool kFromZero = kFormat.offset == 0;
+
   [[gnu::always_inline]] void begin(const ActivationBlock* activations) {
+    if constexpr (kFromZero) return;
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      Int start = Isa::zero();
-      if constexpr (kFormat.bits == 8) start = Isa::start8(activations[t].start[0]);
-      else if constexpr (kFormat.offset > 0) start = Isa::start(activations[t].start[0]);
+      const int32_t bits = activations[t].start[0];
+      const Int start = kFormat.bits == 8 ? Isa::start8(bits) : Isa::start(bits);
       for (int v = 0; v < kVectors; ++v) sum[v][t] = start;
     }
   }
 
   // Q6_K, from the first 16 columns to the second.
-  [[gnu::always_inline]] void turn(const uint8_t* block, const ActivationBlock* activations) {
+  template <class Block>
+  [[gnu::always_inline]] void turn(const Block& block, const ActivationBlock* activations) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       for (int v = 0; v < kVectors; ++v) {
-        first_half[v][t] = Isa::total_scaled(sum[v][t], Isa::scales(block + v * Isa::kRows));
+        first_half[v][t] = Isa::total_scaled(sum[v][t], block.scales(0, v));
         sum[v][t] = Isa::start(activations[t].start[1]);
       }
     }
   }
 
-  [[gnu::always_inline]] void add_steps(const uint8_t* lines, const ActivationBlock* activations,
+  template <class Block>
+  [[gnu::always_inline]] void add_steps(const Block& block, const ActivationBlock* activations,
                                         int i) {
     typename Isa::Int even[kVectors], odd[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      const StepPair<Isa, kFormat.bits> steps(lines + 4 * v * Isa::kRows, i);
+      const auto steps = block.steps(v, i);
       even[v] = steps.even;
       odd[v] = steps.odd;
     }
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      add_step(even, Isa::four(activations[t].quants + 8 * i), t);
-      add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t);
+      add_step(even, Isa::four(activations[t].quants + 8 * i), t, kFromZero && i == 0);
+      if (kFormat.bits < 8) add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t, false);
+    }
+    if (kFormat.bits < 8) return;
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t, false);
     }
   }
 
-  [[gnu::always_inline]] void add_step(const Int* weights, Int activations, int t) {
+  [[gnu::always_inline]] void add_step(const Int* weights, Int activations, int t, bool first) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
       if constexpr (kFormat.bits == 8) sum[v][t] = Isa::dot8(sum[v][t], weights[v], activations);
+      else if (first) sum[v][t] = Isa::first_dot(weights[v], activations);
       else sum[v][t] = Isa::dot(sum[v][t], weights[v], activations);
     }
   }
 };
 
-// Adds one block of 32 columns to the sums of kVectors vectors of rows and kTokens tokens. sums[v *
-// stride + t].
-template <class Isa, WeightType kType, int kVectors, int kTokens>
-[[gnu::always_inline]] inline void add_block(const uint8_t* unit, const uint8_t* block,
-                                             const ActivationBlock* activations,
-                                             typename Isa::Float* sums, int stride) {
+// Adds one block of 32 columns to the sums of kTokens tokens, sums[token * vectors + vector].
+template <class Isa, WeightType kType, int kTokens, class Block>
+[[gnu::always_inline]] inline void add_block(const Block& block, const ActivationBlock* activations,
+                                             typename Isa::Float* sums) {
+  constexpr int kVectors = kPanelRows / Isa::kRows;
   // Or the compiler keeps the broadcasts of a block for the next group of tokens, on the stack.
   asm volatile("" : : : "memory");
-  const BlockSums<Isa, kType, kVectors, kTokens> block_sums(block, activations);
+  const BlockSums<Isa, kType, kTokens> block_sums(block, activations);
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
-    const Factors<Isa, kType> factors(unit, block, v * Isa::kRows);
+    const Factors<Isa, kType> factors = block.factors(v);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      auto& sum = sums[v * stride + t];
+      auto& sum = sums[t * kVectors + v];
       const auto factor = Isa::multiply(factors.scale, Isa::all(activations[t].scale));
       sum = Isa::fma(Isa::to_float(block_sums.product(block, v, t)), factor, sum);
       if constexpr (format_of(kType).mins)
@@ -166,16 +129,11 @@ template <class Isa, WeightType kType, int kVectors, int kTokens>
   }
 }
 
-template <class Isa, WeightType kType, int kTokens>
-void quantised_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t columns,
-                     float* out) {
+// Calls add(block) for each block of a panel, from the first column to the last.
+template <class Isa, WeightType kType, class Add>
+[[gnu::always_inline]] inline void each_block(const uint8_t* panel, int64_t columns,
+                                              const Add& add) {
   constexpr Format kFormat = format_of(kType);
-  constexpr int kVectors = kPanelRows / Isa::kRows;
-  constexpr int kGroup =
-      std::min(kTokens, 8 / kVectors);  // tokens whose sums fit into the registers
-  constexpr int kRest = kTokens % kGroup;
-  typename Isa::Float sums[kVectors * kTokens];
-  for (auto& sum : sums) sum = Isa::all(0.0f);
   const int64_t units = columns / kFormat.unit_columns();
   for (int64_t u = 0; u < units; ++u) {
     const uint8_t* unit = panel + u * kFormat.unit_bytes();
@@ -184,24 +142,78 @@ void quantised_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t 
       for (int line = 0; line < kFormat.block_bytes(); line += kLineBytes) {
         __builtin_prefetch(block + kPrefetchBytes + line);
       }
-      for (int t = 0; t + kGroup <= kTokens; t += kGroup) {
-        add_block<Isa, kType, kVectors, kGroup>(unit, block, tile + t, sums + t, kTokens);
-      }
-      if constexpr (kRest > 0) {
-        constexpr int kDone = kTokens - kRest;
-        add_block<Isa, kType, kVectors, kRest>(unit, block, tile + kDone, sums + kDone, kTokens);
-      }
-      tile += kTokens;
+      add(PackedBlock<Isa, kType>{unit, block});
     }
   }
-  for (int v = 0; v < kVectors; ++v) {
-    for (int t = 0; t < kTokens; ++t)
-      Isa::store(out + t * kPanelRows + v * Isa::kRows, sums[v * kTokens + t]);
+}
+
+// Few tokens: the sums of all of them fit the registers, so weights are unpacked there.
+template <class Isa, WeightType kType, int kTokens>
+void narrow_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t columns, float* out) {
+  constexpr int kVectors = kPanelRows / Isa::kRows;
+  typename Isa::Float sums[kVectors * kTokens];
+  for (auto& sum : sums) sum = Isa::all(0.0f);
+  each_block<Isa, kType>(panel, columns, [&](const PackedBlock<Isa, kType>& block) {
+    add_block<Isa, kType, kTokens>(block, tile, sums);
+    tile += kTokens;
+  });
+  for (int i = 0; i < kVectors * kTokens; ++i) Isa::store(out + i * Isa::kRows, sums[i]);
+}
+
+// Groups of kLarge tokens, then groups of one less.
+struct Groups {
+  int large, small;
+};
+
+// Many tokens: each block is taken apart once, for all groups.
+template <class Isa, WeightType kType, int kLarge>
+void wide_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t columns, Groups groups,
+                float* out) {
+  constexpr int kVectors = kPanelRows / Isa::kRows;
+  typename Isa::Float sums[kVectors * kTileTokens];
+  const int tokens = groups.large * kLarge + groups.small * (kLarge - 1);
+  for (int i = 0; i < kVectors * tokens; ++i) sums[i] = Isa::all(0.0f);
+  UnpackedBlock<Isa, kType> unpacked;
+  each_block<Isa, kType>(panel, columns, [&](const PackedBlock<Isa, kType>& block) {
+    unpacked.take_apart(block);
+    auto* group_sums = sums;
+    for (int g = 0; g < groups.large; ++g, tile += kLarge, group_sums += kVectors * kLarge) {
+      add_block<Isa, kType, kLarge>(unpacked, tile, group_sums);
+    }
+    constexpr int kSmall = kLarge - 1;
+    for (int g = 0; g < groups.small; ++g, tile += kSmall, group_sums += kVectors * kSmall) {
+      add_block<Isa, kType, kSmall>(unpacked, tile, group_sums);
+    }
+  });
+  for (int i = 0; i < kVectors * tokens; ++i) Isa::store(out + i * Isa::kRows, sums[i]);
+}
+
+// Tokens of a group at most.
+template <class Isa, WeightType kType>
+inline constexpr int kGroup = Isa::group(format_of(kType).bits);
+
+// Chooses by the number of tokens: up to kGroup in one group, more in groups that differ by one
+// token at most.
+template <class Isa, WeightType kType, int kTokens = kGroup<Isa, kType>>
+void quantised_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t columns, int tokens,
+                     float* out) {
+  constexpr int kMost = kGroup<Isa, kType>;
+  const int groups = (tokens + kMost - 1) / kMost;
+  const int large = (tokens + groups - 1) / groups;
+  if constexpr (kTokens > 1) {
+    if (large < kTokens) {
+      return quantised_panel<Isa, kType, kTokens - 1>(panel, tile, columns, tokens, out);
+    }
+  }
+  if (groups == 1) return narrow_panel<Isa, kType, kTokens>(panel, tile, columns, out);
+  if constexpr (2 * kTokens > kMost) {  // of two groups or more the largest is over half
+    const int small = groups * kTokens - tokens;
+    wide_panel<Isa, kType, kTokens>(panel, tile, columns, {groups - small, small}, out);
   }
 }
 
 template <class Isa, WeightType kType, int kTokens>
-void float_panel(const uint8_t* panel, const float* tile, int64_t columns, float* out) {
+void float_group(const uint8_t* panel, const float* tile, int64_t columns, int stride, float* out) {
   for (int row = 0; row < kPanelRows; row += Isa::kRows) {
     typename Isa::Float sums[kTokens];
     for (auto& sum : sums) sum = Isa::all(0.0f);
@@ -210,35 +222,40 @@ void float_panel(const uint8_t* panel, const float* tile, int64_t columns, float
       const auto weights = kType == WeightType::kF16 ? Isa::halves(at) : Isa::bfloats(at);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
-        sums[t] = Isa::fma(weights, Isa::all(tile[k * kTokens + t]), sums[t]);
+        sums[t] = Isa::fma(weights, Isa::all(tile[k * stride + t]), sums[t]);
       }
     }
     for (int t = 0; t < kTokens; ++t) Isa::store(out + t * kPanelRows + row, sums[t]);
   }
 }
 
-template <class Isa, WeightType kType, int kTokens>
-void vector_panel(const uint8_t* panel, const void* tile, int64_t columns, float* out) {
-  if constexpr (is_float(kType)) {
-    float_panel<Isa, kType, kTokens>(panel, static_cast<const float*>(tile), columns, out);
-  } else {
-    quantised_panel<Isa, kType, kTokens>(panel, static_cast<const ActivationBlock*>(tile), columns,
-                                         out);
+// Groups of up to eight tokens.
+template <class Isa, WeightType kType, int kTokens = 8>
+void float_panel(const uint8_t* panel, const float* tile, int64_t columns, int tokens, float* out,
+                 int done = 0) {
+  for (; done + kTokens <= tokens; done += kTokens) {
+    float_group<Isa, kType, kTokens>(panel, tile + done, columns, tokens, out + done * kPanelRows);
+  }
+  if constexpr (kTokens > 1) {
+    if (done < tokens)
+      float_panel<Isa, kType, kTokens - 1>(panel, tile, columns, tokens, out, done);
   }
 }
 
-template <class Isa, int kType, int... kTokens>
-void fill_type(Backend& backend, std::integer_sequence<int, kTokens...>) {
-  ((backend.panel[kType][kTokens] = vector_panel<Isa, static_cast<WeightType>(kType), kTokens + 1>),
-   ...);
+template <class Isa, WeightType kType>
+void vector_panel(const uint8_t* panel, const void* tile, int64_t columns, int tokens, float* out) {
+  if constexpr (is_float(kType)) {
+    float_panel<Isa, kType>(panel, static_cast<const float*>(tile), columns, tokens, out);
+  } else {
+    quantised_panel<Isa, kType>(panel, static_cast<const ActivationBlock*>(tile), columns, tokens,
+                                out);
+  }
 }
 
 template <class Isa, int... kTypes>
 Backend make_backend(const char* name, QuantizeFunction quantize,
                      std::integer_sequence<int, kTypes...>) {
-  Backend backend{name, {}, quantize};
-  (fill_type<Isa, kTypes>(backend, std::make_integer_sequence<int, kTileTokens>()), ...);
-  return backend;
+  return {name, {vector_panel<Isa, static_cast<WeightType>(kTypes)>...}, quantize};
 }
 
 template <class Isa>

@@ -30,7 +30,8 @@ TEST_P(ProductBits, EveryBackendEqualsThePortableOne) {
   const auto weights =
       packed(GetParam(), random_file(GetParam(), kRows, columns(), 1), kRows, columns());
   const Matrix matrix{GetParam(), kRows, columns(), weights.data()};
-  for (int64_t tokens : {1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 33}) {
+  // All sizes of groups and tiles: 64 is two full tiles, 65 more than that.
+  for (int64_t tokens = 1; tokens <= 65; ++tokens) {
     const auto values = random_values(columns() * tokens, 2);
     const auto wanted = product(portable_backend(), matrix, values, tokens);
     for (const Backend* backend : usable_backends()) {
@@ -44,7 +45,7 @@ TEST_P(ProductBits, ATokenIsTheSameAloneAndInABatchAndAtAnyThreadCount) {
   const auto weights =
       packed(GetParam(), random_file(GetParam(), kRows, columns(), 3), kRows, columns());
   const Matrix matrix{GetParam(), kRows, columns(), weights.data()};
-  constexpr int64_t kTokens = 19;
+  constexpr int64_t kTokens = 43;
   const auto values = random_values(columns() * kTokens, 4);
   const auto batch = product(backend(), matrix, values, kTokens);
   for (int64_t threads : {2, 3, 4})
@@ -75,10 +76,13 @@ TEST_P(ProductBits, ExtremeQuantsDoNotOverflow) {
     const auto weights = packed(GetParam(), file, kRows, columns());
     const Matrix matrix{GetParam(), kRows, columns(), weights.data()};
     for (float sign : {1.0f, -1.0f}) {
-      const std::vector<float> values(static_cast<size_t>(columns() * 8), sign * 3.0f);
-      const auto wanted = product(portable_backend(), matrix, values, 8);
-      for (const Backend* backend : usable_backends()) {
-        expect_same_bits(product(*backend, matrix, values, 8), wanted);
+      const std::vector<float> values(static_cast<size_t>(columns() * 13), sign * 3.0f);
+      for (int64_t tokens : {3, 8, 13}) {
+        const std::vector<float> some(values.begin(), values.begin() + tokens * columns());
+        const auto wanted = product(portable_backend(), matrix, some, tokens);
+        for (const Backend* backend : usable_backends()) {
+          expect_same_bits(product(*backend, matrix, some, tokens), wanted);
+        }
       }
     }
   }

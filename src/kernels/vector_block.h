@@ -1,0 +1,132 @@
+// One block of 32 columns of a panel, read from its packed form or from a copy that has been taken
+// apart. Include it only where vector_panel.h is included.
+#pragma once
+
+#include "kernels/format.h"
+
+namespace aurora::kernels {
+
+// Unpacks steps 2 i and 2 i + 1 of one vector of rows.
+template <class Isa, int kBits>
+struct StepPair {
+  typename Isa::Int even, odd;
+
+  StepPair() = default;
+  StepPair(const uint8_t* lines, int i) {
+    if constexpr (kBits == 8) {
+      even = Isa::load(lines + 128 * i);
+      odd = Isa::load(lines + 128 * i + 64);
+      return;
+    }
+    const auto packed = Isa::load(lines + 64 * i);
+    even = Isa::low_nibbles(packed);
+    odd = Isa::high_nibbles(packed);
+    if constexpr (kBits == 5) {
+      const auto fifth = Isa::load(lines + 256);
+      even = Isa::either(even, Isa::fifth_bit(fifth, 2 * i));
+      odd = Isa::either(odd, Isa::fifth_bit(fifth, 2 * i + 1));
+    }
+    if constexpr (kBits == 6) {
+      const auto upper = Isa::load(lines + 256 + 64 * (i / 2));
+      even = Isa::either(even, Isa::upper_bits(upper, 4 * (i % 2)));
+      odd = Isa::either(odd, Isa::upper_bits(upper, 4 * (i % 2) + 2));
+    }
+  }
+};
+
+// Factors of one vector of rows in one block: value = scale * product + min * sum of the
+// activations.
+template <class Isa, WeightType kType>
+struct Factors {
+  typename Isa::Float scale, min;
+
+  Factors() = default;
+  Factors(const uint8_t* unit, const uint8_t* block, int row) : min{} {
+    constexpr Format kFormat = format_of(kType);
+    const uint8_t* fp16 = (kFormat.header_bytes ? unit : block) + 2 * row;
+    scale = Isa::halves(fp16);
+    if constexpr (kFormat.mins) {
+      min = Isa::halves(fp16 + 32);
+      if constexpr (kFormat.header_bytes > 0) {
+        scale = Isa::multiply(scale, Isa::bytes(block + row));
+        min = Isa::multiply(min, Isa::negative(Isa::bytes(block + 16 + row)));
+      }
+      if constexpr (kFormat.offset > 0) {
+        min = Isa::fma(Isa::all(static_cast<float>(kFormat.offset)), scale, min);
+      }
+    }
+  }
+};
+
+// A block as it lies in the matrix: unpacked in registers by whoever reads it.
+template <class Isa, WeightType kType>
+struct PackedBlock {
+  using Int = typename Isa::Int;
+  static constexpr Format kFormat = format_of(kType);
+  const uint8_t* unit;
+  const uint8_t* block;
+
+  StepPair<Isa, kFormat.bits> steps(int vector, int i) const {
+    return {block + kFormat.scale_bytes + 4 * vector * Isa::kRows, i};
+  }
+  Factors<Isa, kType> factors(int vector) const { return {unit, block, vector * Isa::kRows}; }
+  // Q6_K: of 16 columns.
+  Int scales(int half, int vector) const {
+    return Isa::scales(block + 16 * half + vector * Isa::kRows);
+  }
+};
+
+// The same, taken apart once for many tokens: a byte a quant, factors ready. Small enough to stay
+// in the first level cache while every group of tokens reads it.
+template <class Isa, WeightType kType>
+class UnpackedBlock {
+ public:
+  using Int = typename Isa::Int;
+  static constexpr Format kFormat = format_of(kType);
+  static constexpr int kVectors = kPanelRows / Isa::kRows;
+
+  void take_apart(const PackedBlock<Isa, kType>& packed) {
+    lines_ = packed.block + kFormat.scale_bytes;
+    for (int v = 0; v < kVectors; ++v) {
+      if constexpr (kFormat.bits != 8) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+          const auto pair = packed.steps(v, i);
+          quants_[2 * i][v] = pair.even;
+          quants_[2 * i + 1][v] = pair.odd;
+        }
+      }
+      if constexpr (kType == WeightType::kQ6_K) {
+        for (int half = 0; half < 2; ++half) scales_[half][v] = packed.scales(half, v);
+      }
+      const auto factors = packed.factors(v);
+      scale_[v] = factors.scale;
+      min_[v] = factors.min;
+    }
+  }
+
+  StepPair<Isa, kFormat.bits> steps(int vector, int i) const {
+    if constexpr (kFormat.bits == 8) return {lines_ + 4 * vector * Isa::kRows, i};
+    StepPair<Isa, kFormat.bits> pair;
+    pair.even = quants_[2 * i][vector];
+    pair.odd = quants_[2 * i + 1][vector];
+    return pair;
+  }
+  Factors<Isa, kType> factors(int vector) const {
+    Factors<Isa, kType> ready;
+    ready.scale = scale_[vector];
+    ready.min = min_[vector];
+    return ready;
+  }
+  Int scales(int half, int vector) const { return scales_[half][vector]; }
+
+ private:
+  const uint8_t* lines_ = nullptr;  // bytes need no unpacking
+  // Vectors, not structs of them: GCC 12 copies a struct in halves, and a vector that has been
+  // written in halves cannot be read back at once.
+  Int quants_[8][kVectors];
+  Int scales_[2][kVectors];
+  typename Isa::Float scale_[kVectors], min_[kVectors];
+};
+
+}  // namespace aurora::kernels
