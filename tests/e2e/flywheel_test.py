@@ -57,7 +57,7 @@ class Flywheel(unittest.TestCase):
     def test_quick_run(self):
         out, page = self.path / "flywheel.json", self.path / "flywheel.html"
         bench = self.start("--prompts", PROMPTS, "--quick", "--json", out, "--html", page)
-        table, errors = bench.communicate(timeout=300)
+        table, errors = bench.communicate(timeout=600)
         self.assertEqual(bench.returncode, 0, errors)
         self.assert_gone(bench.pid)
         self.assertEqual(list(self.path.glob("aurora-flywheel-*")), [])
@@ -86,7 +86,7 @@ class Flywheel(unittest.TestCase):
         first.write_text(json.dumps({"over_stock": 2.5, "failed": 0, "swaps": 3, "runs": [{}]}))
         bench = self.start("--stream", "hostile", "--quick", "--pair-every", 1, "--learn-tokens", 300, "--merge", first,
                            "--json", second)
-        _, errors = bench.communicate(timeout=300)
+        _, errors = bench.communicate(timeout=600)
         self.assertEqual(bench.returncode, 0, errors)
         figures = json.loads(second.read_text())
         self.assertEqual(figures["over_stock"], 2.5)
