@@ -55,6 +55,10 @@ void set_tokenizer(gguf_context* out) {
   gguf_set_val_u32(out, "tokenizer.ggml.bos_token_id", 256);
   gguf_set_val_u32(out, "tokenizer.ggml.eos_token_id", 257);
   gguf_set_val_bool(out, "tokenizer.ggml.add_bos_token", false);
+  // Bytes that no text holds stand for the marks of a text with a gap.
+  gguf_set_val_u32(out, "tokenizer.ggml.fim_pre_token_id", 1);
+  gguf_set_val_u32(out, "tokenizer.ggml.fim_suf_token_id", 2);
+  gguf_set_val_u32(out, "tokenizer.ggml.fim_mid_token_id", 3);
 }
 
 void set_keys(gguf_context* out, const TinyTarget& t) {
@@ -73,6 +77,11 @@ void set_keys(gguf_context* out, const TinyTarget& t) {
   count("rope.dimension_count", t.hidden / t.heads);
   gguf_set_val_f32(out, (prefix + "attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
   gguf_set_val_f32(out, (prefix + "rope.freq_base").c_str(), 5000.0f);
+  if (t.architecture == "gemma2") {
+    count("attention.sliding_window", t.window);
+    gguf_set_val_f32(out, (prefix + "attn_logit_softcapping").c_str(), 50.0f);
+    gguf_set_val_f32(out, (prefix + "final_logit_softcapping").c_str(), 30.0f);
+  }
   if (!t.without_key.empty()) gguf_remove_key(out, t.without_key.c_str());
 }
 
@@ -86,8 +95,16 @@ class Writer {
   Writer& operator=(const Writer&) = delete;
 
   void matrix(const std::string& name, int rows, int cols) {
-    add(name, ggml_new_tensor_2d(context_, GGML_TYPE_F32, cols, rows),
-        tiny_values(name, static_cast<size_t>(rows) * cols, target_.seed));
+    const size_t count = static_cast<size_t>(rows) * cols;
+    const ggml_type type = target_.half ? GGML_TYPE_F16 : GGML_TYPE_F32;
+    std::vector<float> values = tiny_values(name, count, target_.seed);
+    if (target_.half) {
+      std::vector<float> halves((count + 1) / 2);
+      ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(halves.data()),
+                            static_cast<int64_t>(count));
+      values = std::move(halves);
+    }
+    add(name, ggml_new_tensor_2d(context_, type, cols, rows), std::move(values));
   }
   void norm(const std::string& name) {
     std::vector<float> values =
@@ -128,6 +145,10 @@ void add_layer(Writer& writer, const TinyTarget& t, int layer) {
   }
   writer.matrix(block + "attn_output.weight", t.hidden, t.hidden);
   writer.norm(block + "ffn_norm.weight");
+  if (t.architecture == "gemma2") {
+    writer.norm(block + "post_attention_norm.weight");
+    writer.norm(block + "post_ffw_norm.weight");
+  }
   writer.matrix(block + "ffn_gate.weight", t.ff, t.hidden);
   writer.matrix(block + "ffn_up.weight", t.ff, t.hidden);
   writer.matrix(block + "ffn_down.weight", t.hidden, t.ff);

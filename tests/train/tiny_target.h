@@ -9,14 +9,17 @@
 namespace aurora {
 
 struct TinyTarget {
-  std::string architecture = "llama";  // or "qwen2": NEOX rope, biases (zero here)
+  // Or "qwen2": NEOX rope, biases (zero here); "gemma2": a window in every second layer.
+  std::string architecture = "llama";
   int hidden = 64;
   int heads = 4;
   int kv_heads = 2;
   int ff = 96;
   int layers = 6;
   int context = 256;
-  bool tied = true;
+  int window = 48;    // of gemma2
+  bool tied = true;   // gemma2 always is
+  bool half = false;  // matrices in F16, which our kernels take
   uint32_t seed = 1;
   // Left out of the file, to make a target that is refused.
   std::string without_tensor = {};
