@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--max-tokens", type=int, default=80)
     parser.add_argument("--init", default="target", help="target, or random: a draft that is hardly ever right")
     parser.add_argument("--slots", type=int, default=1)
-    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--depth", default="16", help="most tokens of a draft, or auto")
     parser.add_argument("--seed", type=int, default=0, help="above 0: each draft's length is drawn from 1 to the depth")
     parser.add_argument("--no-cache", action="store_true", help="without the server's prompt cache")
     parser.add_argument("--require-equal", action="store_true", help="exit code 1 when any answer differs, ties included")

@@ -230,6 +230,25 @@ class Starts(unittest.TestCase):
             self.assertIn("data", post(server, "/v1/embeddings", {"input": ["salt", "sugar and more"]}))
             self.assertEqual(count(server, "generated_tokens_total", "target_steps_total"), [0, 0])
 
+    def test_drafts_larger_than_a_batch(self):
+        """-b below a draft's rows, and below those of all slots together: it serves, and drafts."""
+        for slots in ("1", "4"):
+            with self.subTest(slots=slots), Server(BUILD, MODEL, "-t", "1", "-c", "2048", "-np", slots, "-b", "16", "--gate", "off",
+                                                   "--draft-depth", "16", "--train", "off", "--deterministic", "on") as server:
+                question = [{"role": "user", "content": "Repeat ten times: the salt of the sea."}]
+                drafted = server.chat_all(int(slots) * [question], int(slots), max_tokens=60)
+                self.assertFalse(failed(drafted))
+                self.assertGreater(server.metric("spec_decode_num_accepted_tokens_total"), 0)
+                plain = server.text(question, max_tokens=60, headers=OFF)
+                self.assertEqual({answer["choices"][0]["message"]["content"] for answer in drafted}, {plain})
+
+    def test_an_empty_prompt_holds_no_slot(self):
+        with Server(BUILD, MODEL, "-t", "1", "-c", "1024", "-np", "2", "--train", "off") as server:
+            for body in ({"prompt": "", "n": 2}, {"prompt": "", "n": 2, "stream": True}):
+                answers = post(server, "/completion", {**body, "n_predict": 8})
+                self.assertEqual([answer["content"] for answer in answers], ["", ""])
+            self.assertEqual(server.metric("requests_processing", "llamacpp"), 0)
+
     def test_stock_kernels(self):
         """On a CPU with AMX these are tiles: their set-up must survive the compiler."""
         with Server(BUILD, MODEL, "-t", "1", "-c", "512", "--train", "off", "--kernels", "off") as server:
