@@ -257,9 +257,11 @@ void DraftService::learn(Slot& slot, int32_t accepted) {
   for (size_t i = 0; i < slot.drafted.size(); ++i, ++position) {
     const Drafted& token = slot.drafted[i];
     const bool taken = i < static_cast<size_t>(accepted);
-    ArmFigures& figures = figures_[static_cast<size_t>(token.arm)];
-    ++figures.drafted;
-    if (taken) ++figures.accepted;
+    const auto arm = static_cast<size_t>(token.arm);
+    for (ArmFigures* figures : {&figures_[arm], &slot.figures[arm]}) {
+      ++figures->drafted;
+      if (taken) ++figures->accepted;
+    }
     if (i > static_cast<size_t>(accepted)) continue;  // stood behind a refused one: says nothing
     if (token.arm == DraftArm::kBehind && slot.drafted[i - 1].arm != DraftArm::kBehind)
       position = 0;
@@ -267,6 +269,11 @@ void DraftService::learn(Slot& slot, int32_t accepted) {
     if (token.arm == DraftArm::kChain && version)
       version->stats.observe(slot.kind, position, token.bucket, taken);
   }
+}
+
+DraftService::Figures DraftService::request_figures(int32_t slot) const {
+  const auto at = static_cast<size_t>(slot);
+  return slot >= 0 && at < slots_.size() ? slots_[at].figures : Figures{};
 }
 
 void DraftService::end_block(Slot& slot) {

@@ -120,7 +120,9 @@ class DraftService {
     uint64_t drafted = 0;
     uint64_t accepted = 0;
   };
+  using Figures = std::array<ArmFigures, kDraftArmCount>;
   const ArmFigures& figures(DraftArm arm) const { return figures_[static_cast<size_t>(arm)]; }
+  Figures request_figures(int32_t slot) const;  // of the request in it
 
  private:
   struct Version {
@@ -154,6 +156,8 @@ class DraftService {
     size_t index_tokens_max = 0;
     int64_t side_steps = 0;  // since the side was drawn
     Forecast request_forecast, traffic_forecast;
+
+    std::array<ArmFigures, kDraftArmCount> figures{};
 
     // The step in flight.
     bool in_step = false;

@@ -56,6 +56,7 @@ Status read(const std::string& key, std::string_view value, RequestLabels& label
   if (key == "x-aurora-capture") return need_switch("X-Aurora-Capture", value, labels.capture);
   if (key == "x-aurora-speculate")
     return need_switch("X-Aurora-Speculate", value, labels.speculate);
+  if (key == "x-aurora-figures") return need_switch("X-Aurora-Figures", value, labels.figures);
   if (key == "x-aurora-tenant") return need_label("X-Aurora-Tenant", value, labels.tenant);
   if (key == "x-aurora-domain") return need_label("X-Aurora-Domain", value, labels.domain);
   if (key == "x-aurora-expires-in")

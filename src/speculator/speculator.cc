@@ -160,6 +160,8 @@ void Speculator::detach() {
   sweeper_.reset();
   target_ = nullptr;
   slots_.clear();
+  serve_.draft_version.set(0);
+  serve_.draft_on_trial.set(0);
 }
 
 std::string Speculator::labels_from(const std::map<std::string, std::string>& headers,
@@ -191,6 +193,7 @@ void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
     const bool capture =
         writer_ && start.completion && start.labels.capture && slot->rows_whole && slot->sampled;
     slot->trace.start(start, capture, options_.law_count);
+    slot->figures = {};
     if (start.completion) start_in_service(start);
   });
 }
@@ -205,6 +208,8 @@ void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
     child->rows_whole = parent->rows_whole;
     child->sampled = parent->sampled;
     child->drafted_by = 0;
+    child->figures = {};
+    child->figures.step();
     service_->request_copied(from, to);
     // The step that gave the parent its first token gives each child one too.
     if (child->counts()) serve_.target_steps.add();
@@ -325,6 +330,7 @@ void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output
   slot.trace.step(last_position - drafted, slot.drafted_by);
   if (!slot.counts()) return;
   serve_.target_steps.add();
+  slot.figures.step();
   if (!slot.trace.verifying()) service_->stepped(slot_id, 0);
 }
 
@@ -333,6 +339,7 @@ void Speculator::accept(int32_t slot_id, int32_t accepted) {
   if (slot == nullptr || !slot->trace.verifying()) return;
   guard("accept", [&] {
     serve_.num_accepted_tokens.add(static_cast<uint64_t>(accepted));
+    slot->figures.accept(accepted);
     for (int32_t i = 0; i < accepted; ++i) serve_.accepted_at(static_cast<size_t>(i)).add();
     slot->trace.accept(accepted, *slot->rows, options_.refused_max);
     service_->stepped(slot_id, accepted);
@@ -347,6 +354,16 @@ void Speculator::trainer_ended(int exit_code, const std::string& sentence) {
   serve_.trainer_restarts.add();
   serve_.trainer_last_exit_code.set(exit_code);
   if (lender_) lender_->forget_wish();
+}
+
+std::string Speculator::request_figures(int32_t slot_id) {
+  const Slot* slot = find(slot_id);
+  std::string text;
+  if (slot == nullptr || !slot->trace.active()) return text;
+  guard("request_figures", [&] {
+    text = slot->figures.text(slot->trace.served(), service_->request_figures(slot_id));
+  });
+  return text;
 }
 
 std::string Speculator::metrics_text() {

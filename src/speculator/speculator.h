@@ -22,6 +22,7 @@
 #include "speculator/draft_loader.h"
 #include "speculator/draft_service.h"
 #include "speculator/law.h"
+#include "speculator/request_figures.h"
 #include "speculator/slot_trace.h"
 #include "speculator/trace_writer.h"
 #include "trace/trace_buffer.h"
@@ -73,6 +74,7 @@ class Speculator : public Seam {
   std::string labels_from(const std::map<std::string, std::string>& headers,
                           RequestLabels& labels) const override;
   std::string metrics_text() override;
+  std::string request_figures(int32_t slot) override;
   // The trainer beside this server has ended: for the figures, and no core is lent to it any more.
   // Any thread.
   void trainer_ended(int exit_code, const std::string& sentence);
@@ -85,6 +87,7 @@ class Speculator : public Seam {
         true;  // false: cells moved or are not text; nothing is captured until the next request
     bool sampled = true;     // false: --capture-rate left this request out
     int64_t drafted_by = 0;  // version of the draft in flight
+    RequestFigures figures;
 
     // Nobody reads a rollout: it is neither drafted for nor counted in the accept length.
     bool rollout() const { return trace.request().labels.rollout_of != 0; }

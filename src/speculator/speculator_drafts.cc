@@ -186,6 +186,7 @@ void Speculator::hand_out(std::vector<common_speculative_draft_params>& params) 
     serve_.num_draft_tokens.add(wish.tokens.size());
     *params[index].result = wish.tokens;
     slots_[index].drafted_by = wish.version;
+    slots_[index].figures.drafted(wish.tokens.size(), wish.version);
     slots_[index].trace.set_draft(std::move(wish.tokens), std::move(wish.probs));
   }
 }

@@ -91,6 +91,7 @@ class WithDraft(unittest.TestCase):
             self.probabilities(server)
             self.stops(server)
             self.backend_sampling(server)
+            self.figures(server)
 
     def probabilities(self, server):
         chat = {"messages": [{"role": "user", "content": QUESTIONS[3]}], "max_tokens": 40, "temperature": 0}
@@ -123,6 +124,61 @@ class WithDraft(unittest.TestCase):
         asked = post(server, "/completion", {**body, "backend_sampling": True})
         self.assertEqual(asked["content"], post(server, "/completion", body)["content"])
         self.assertFalse(asked["generation_settings"]["backend_sampling"])
+
+    def figures(self, server):
+        """X-Aurora-Figures: on: what drafting did, in the answer or its last event, on every path."""
+        on = {"X-Aurora-Figures": "on"}
+        messages = [{"role": "user", "content": QUESTIONS[3]}]
+        chat = {"messages": messages, "max_tokens": 40, "temperature": 0}
+        answer = post(server, "/v1/chat/completions", chat, on)
+        self.check_figures(answer["aurora"], answer["usage"]["completion_tokens"])
+        self.assertGreater(answer["aurora"]["accepted"], 0)
+        self.assertEqual(answer["aurora"]["draft_version"], server.metric("draft_version"))
+        self.assertGreater(answer["aurora"]["arms"]["chain"]["drafted"], 0)
+        self.assertNotIn("aurora", post(server, "/v1/chat/completions", chat))
+        off = post(server, "/v1/chat/completions", chat, {**on, **OFF})["aurora"]
+        self.assertEqual((off["accept_length"], off["drafted"], off["accepted_by_step"]), (1, 0, [off["steps"]]))
+
+        for path, body in (("/completion", {"prompt": "1, 2, 3, 4,", "n_predict": 20, "temperature": 0}),
+                           ("/v1/completions", {"prompt": "1, 2, 3, 4,", "max_tokens": 20, "temperature": 0}),
+                           ("/v1/chat/completions", {**chat, "stream_options": {"include_usage": True}}),
+                           ("/v1/messages", chat), ("/v1/responses", {"input": "Salt?", "max_output_tokens": 20, "temperature": 0})):
+            with self.subTest(path):
+                self.check_figures(post(server, path, body, on)["aurora"])
+                events = post(server, path, {**body, "stream": True}, on)
+                self.check_figures(events[-1]["aurora"])
+                self.assertFalse(any("aurora" in event for event in events[:-1]))
+        answer = post(server, "/v1/chat/completions", {**chat, "n": 1, "temperature": 0.7, "seed": 3}, on)
+        self.check_figures(answer["aurora"], answer["usage"]["completion_tokens"])
+
+    def check_figures(self, figures, tokens=None):
+        steps = figures["accepted_by_step"]
+        self.assertEqual(sum(steps), figures["steps"])
+        self.assertEqual(sum(accepted * count for accepted, count in enumerate(steps)), figures["accepted"])
+        self.assertLessEqual(figures["accepted"], figures["drafted"])
+        self.assertEqual(sum(arm["drafted"] for arm in figures["arms"].values()), figures["drafted"])
+        self.assertEqual(sum(arm["accepted"] for arm in figures["arms"].values()), figures["accepted"])
+        self.assertLessEqual(figures["tokens"], figures["steps"] + figures["accepted"])
+        self.assertAlmostEqual(figures["accept_length"], figures["tokens"] / figures["steps"], places=3)
+        if tokens is not None:
+            self.assertEqual(figures["tokens"], tokens)
+
+    def test_sleep(self):
+        """--sleep-idle-seconds: text, drafts and capture come back with the next request; a rollout wakes nobody."""
+        with self.serve("-c", "2048", "--sleep-idle-seconds", "2") as server:
+            wait_for_draft(server)
+            text = server.text(QUESTIONS[1])
+            chain = 'arm_draft_tokens_total{arm="chain"}'
+            asleep = lambda: json.loads(server.get("/props"))["is_sleeping"]
+            server.wait(asleep, 30)
+            drafted, written = count(server, chain, "traces_written_total")
+            refused = post(server, "/completion", {"prompt": "Salt", "n_predict": 2}, {"X-Aurora-Rollout-Of": "7"})
+            self.assertEqual(refused["status"], 503)
+            self.assertTrue(asleep())
+            self.assertEqual(server.text(QUESTIONS[1]), text)
+            server.wait(lambda: server.text(QUESTIONS[1]) == text and server.metric(chain) > drafted, 60)
+            server.wait(lambda: server.metric("traces_written_total") > written, 10)
+            self.assertEqual(server.metric("speculator_errors_total"), 0)
 
     def test_context_that_fills(self):
         with self.serve("-c", "256") as server:
@@ -176,8 +232,8 @@ class WithDraft(unittest.TestCase):
 class Headers(unittest.TestCase):
     def test_what_is_not_on_or_off_is_refused(self):
         body = {"prompt": "Salt is", "n_predict": 2}
-        with Server(BUILD, MODEL, "-t", "1", "-c", "1024", "-np", "1", "--train", "off") as server:
-            for name, value in (("X-Aurora-Capture", "false"), ("x-aurora-capture", "0"), ("X-Aurora-Speculate", "no"),
+        with Server(BUILD, MODEL, "-t", "1", "-c", "1024", "-np", "2", "--train", "off") as server:
+            for name, value in (("X-Aurora-Capture", "false"), ("X-Aurora-Figures", "1"), ("x-aurora-capture", "0"), ("X-Aurora-Speculate", "no"),
                                 ("X-Aurora-Expires-In", "1h"), ("X-Aurora-Expires-In", "-5")):
                 answer = post(server, "/completion", body, {name: value})
                 self.assertEqual(answer["status"], 400, (name, value))
@@ -196,6 +252,8 @@ class Headers(unittest.TestCase):
 
             self.assertIn("metrics", server.get("/"))
             self.steps_are_tokens(server)
+            several = server.chat("Name a colour.", temperature=0.9, n=2, max_tokens=5, headers={"X-Aurora-Figures": "on"})
+            self.assertEqual([figures["tokens"] for figures in several["aurora"]], [5, 5])
 
     def twice(self, server, body, first, second):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)

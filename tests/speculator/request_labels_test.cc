@@ -36,11 +36,13 @@ TEST(RequestLabels, ValuesArrive) {
   const auto labels = parse_request_labels({{"x-aurora-tenant", " one "},
                                             {"X-Aurora-Domain", "Mails, of May"},
                                             {"X-Aurora-Expires-In", " 3600 "},
+                                            {"X-Aurora-Figures", "on"},
                                             {"X-Aurora-Rollout-Of", "18446744073709551615"}});
   ASSERT_TRUE(labels);
   EXPECT_EQ(labels->tenant, "one");
   EXPECT_EQ(labels->domain, "Mails, of May");
   EXPECT_EQ(labels->expires_in_s, 3600);
+  EXPECT_TRUE(labels->figures);
   EXPECT_EQ(labels->rollout_of, UINT64_MAX);
 }
 

@@ -55,6 +55,7 @@ struct RequestLabels {
   std::string domain;
   // Not a header but "speculative": {"n_max": N} of the body: most tokens of a draft.
   int32_t draft_max = INT32_MAX;
+  bool figures = false;  // X-Aurora-Figures: the answer has request_figures() in it
 };
 
 struct RequestStart {
@@ -104,6 +105,8 @@ class Seam {
   virtual std::string labels_from(const std::map<std::string, std::string>& headers,
                                   RequestLabels& labels) const = 0;
   virtual std::string metrics_text() = 0;  // any thread
+  // Before request_end(): what drafting did for it, JSON, or "".
+  virtual std::string request_figures(int32_t slot) = 0;
 };
 
 // Both set once, before the server starts.
