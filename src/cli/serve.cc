@@ -20,6 +20,7 @@
 #include "cli/rollout_options.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
+#include "cli/server_flags.h"
 #include "cli/state_dir.h"
 #include "gguf.h"
 #include "kernels/kernels.h"
@@ -217,10 +218,10 @@ int serve_main(int argc, char** argv) {
     return 2;
   }
   ServeOptions& options = *parsed;
-  if (options.help) {
-    std::fputs(serve_help().c_str(), stdout);
-    return run_server(options);
-  }
+  if (options.help) std::fputs(serve_help().c_str(), stdout);
+  if (options.help || options.prints) return run_server(options);
+  for (const std::string& sentence : idle_server_flags(options.server_args))
+    std::fprintf(stderr, "aurora serve: %s\n", sentence.c_str());
   std::string target;
   if (Status status = prepare(options, target); !status) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());

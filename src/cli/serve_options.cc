@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "cli/number_flag.h"
-#include "cli/refused_flags.h"
+#include "cli/server_flags.h"
 
 namespace aurora {
 namespace {
@@ -194,9 +194,10 @@ Result<ServeOptions> parse_serve_options(const std::vector<std::string>& args) {
   ServeOptions options;
   if (const char* model = std::getenv("LLAMA_ARG_MODEL")) options.model = model;
   if (Status status = check_server_variables(); !status) return status;
+  options.prints = prints_and_exits(args);
   for (size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
-    if (arg == "-h" || arg == "--help") options.help = true;
+    if (arg == "-h" || arg == "--help" || arg == "--usage") options.help = true;
     if (Status status = check_server_flag(arg); !status) return status;
     const OwnArg own = own_arg(args, i);
     const Flag* flag = find_flag(own.name);

@@ -31,6 +31,7 @@ struct ServeOptions {
   std::vector<std::string> server_args;   // for llama-server, without program name
   std::vector<std::string> trainer_args;  // --train-* flags as given, for aurora-train
   bool help = false;
+  bool prints = false;  // a flag of llama-server's that prints and exits
 
   // auto: the draft service decides, up to its bound; without the gate it would always draft so
   // deep.

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/refused_flags.h"
+#include "cli/server_flags.h"
 
 namespace aurora {
 namespace {
