@@ -3,7 +3,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build model models nats-server test demo demo-cluster clean
+.PHONY: help setup build model models nats-server clients test demo demo-cluster clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,7 +32,10 @@ models: setup
 nats-server: setup
 	@scripts/fetch_nats_server.py
 
-test: build model nats-server
+clients: setup
+	@scripts/fetch_clients.py
+
+test: build model nats-server clients
 	@JOBS=$(JOBS) scripts/test.sh $(BUILD)
 
 demo: build model

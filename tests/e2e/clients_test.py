@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""The official clients, as their users call them, and README's curl lines as they stand.
+
+    tests/e2e/clients_test.py BUILD_DIR
+"""
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from aurora_server import ROOT, Server, default_model
+
+sys.path.insert(0, subprocess.run([sys.executable, ROOT / "scripts/fetch_clients.py"], capture_output=True, text=True,
+                                  check=True).stdout.strip())
+import anthropic
+import openai
+
+BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
+COUNT = "Count from 1 to 30, with commas."
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
+          "required": ["name", "age"], "additionalProperties": False}
+WEATHER = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"]}
+
+
+class Clients(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        # Repeated text is drafted from without a learnt draft.
+        cls.server = Server(BUILD, default_model(), "-t", "1", "-c", "4096", "-np", "2", "--gate", "off", "--train", "off",
+                            "--deterministic", "on")
+        cls.openai = openai.OpenAI(base_url=f"http://127.0.0.1:{cls.server.port}/v1", api_key="none", max_retries=0)
+        cls.plain = cls.openai.with_options(default_headers={"X-Aurora-Speculate": "off"})
+        cls.anthropic = anthropic.Anthropic(base_url=f"http://127.0.0.1:{cls.server.port}", api_key="none", max_retries=0)
+        cls.model = cls.openai.models.list().data[0].id
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def chat(self, client=None, content=COUNT, **fields):
+        fields = {"max_tokens": 60, "temperature": 0, **fields}
+        return (client or self.openai).chat.completions.create(
+            model=self.model, messages=[{"role": "user", "content": content}], **fields)
+
+    def test_openai_chat_and_stream(self):
+        before = self.server.metric("spec_decode_num_accepted_tokens_total")
+        whole = self.chat()
+        self.assertGreater(self.server.metric("spec_decode_num_accepted_tokens_total"), before)
+        self.assertEqual(whole.choices[0].message.content, self.chat(self.plain).choices[0].message.content)
+        pieces, usage = [], None
+        for chunk in self.chat(stream=True, stream_options={"include_usage": True}):
+            pieces += [choice.delta.content or "" for choice in chunk.choices]
+            usage = chunk.usage or usage
+        self.assertEqual("".join(pieces), whole.choices[0].message.content)
+        self.assertEqual(usage.completion_tokens, whole.usage.completion_tokens)
+
+    def test_openai_tools(self):
+        tools = [{"type": "function", "function": {"name": "weather", "description": "The weather of a city.", "parameters": WEATHER}}]
+        fields = {"content": "How is the weather in Arles?", "tools": tools, "tool_choice": "required"}
+        call = self.chat(**fields).choices[0].message.tool_calls[0]
+        self.assertEqual(call.function.name, "weather")
+        self.assertIn("city", json.loads(call.function.arguments))
+        streamed = ""
+        for chunk in self.chat(stream=True, **fields):
+            for choice in chunk.choices:
+                streamed += "".join(piece.function.arguments or "" for piece in choice.delta.tool_calls or [])
+        self.assertEqual(json.loads(streamed), json.loads(call.function.arguments))
+
+    def test_openai_structured_output(self):
+        answer = self.chat(content="Who are you?", response_format={
+            "type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA, "strict": True}})
+        self.assertEqual(sorted(json.loads(answer.choices[0].message.content)), ["age", "name"])
+
+    def test_openai_logprobs(self):
+        drafted, plain = (self.chat(client, logprobs=True, top_logprobs=3).choices[0].logprobs.content
+                          for client in (self.openai, self.plain))
+        self.assertEqual(drafted, plain)
+        self.assertTrue(all(len(token.top_logprobs) == 3 for token in drafted))
+
+    def test_openai_completions_and_responses(self):
+        fields = {"model": self.model, "temperature": 0}
+        texts = [client.completions.create(prompt="1, 2, 3, 4, 5, 6,", max_tokens=40, **fields).choices[0].text
+                 for client in (self.openai, self.plain)]
+        self.assertEqual(*texts)
+        answers = [client.responses.create(input=COUNT, max_output_tokens=40, **fields).output_text
+                   for client in (self.openai, self.plain)]
+        self.assertTrue(answers[0])
+        self.assertEqual(*answers)
+
+    def test_openai_cancel(self):
+        """A client that goes away frees its slot, and the next answer is whole."""
+        whole = self.chat().choices[0].message.content
+        for _ in range(3):
+            stream = self.chat(stream=True, max_tokens=2000, extra_body={"ignore_eos": True})
+            next(iter(stream))
+            stream.close()
+        self.server.wait(lambda: self.server.metric("requests_processing", "llamacpp") == 0, 20)
+        self.assertEqual(self.chat().choices[0].message.content, whole)
+
+    def test_openai_errors(self):
+        with self.assertRaises(openai.BadRequestError):
+            self.chat(content="x " * 10_000)
+        with self.assertRaises(openai.BadRequestError):
+            self.chat(extra_headers={"X-Aurora-Capture": "perhaps"})
+
+    def test_anthropic(self):
+        fields = {"model": self.model, "max_tokens": 60, "temperature": 0, "system": "You count.",
+                  "messages": [{"role": "user", "content": COUNT}]}
+        whole = self.anthropic.messages.create(**fields)
+        plain = self.anthropic.messages.create(**fields, extra_headers={"X-Aurora-Speculate": "off"})
+        self.assertEqual(whole.content, plain.content)
+        self.assertEqual(whole.usage.output_tokens, plain.usage.output_tokens)
+        with self.anthropic.messages.stream(**fields) as stream:
+            self.assertEqual("".join(stream.text_stream), whole.content[0].text)
+        self.assertGreater(self.anthropic.messages.count_tokens(model=self.model, messages=fields["messages"]).input_tokens, 5)
+
+    def test_anthropic_tools(self):
+        answer = self.anthropic.messages.create(
+            model=self.model, max_tokens=60, temperature=0, tool_choice={"type": "any"},
+            tools=[{"name": "weather", "description": "The weather of a city.", "input_schema": WEATHER}],
+            messages=[{"role": "user", "content": "How is the weather in Arles?"}])
+        call = next(block for block in answer.content if block.type == "tool_use")
+        self.assertEqual((call.name, answer.stop_reason), ("weather", "tool_use"))
+        self.assertIn("city", call.input)
+
+    def test_readme_curl(self):
+        lines = re.findall(r"^    (curl .*(?:\\\n.*)*)", (ROOT / "README.md").read_text(), re.M)
+        self.assertGreaterEqual(len(lines), 3)
+        for line in lines:
+            with self.subTest(line):
+                self.assertIn("127.0.0.1:8080", line)
+                done = subprocess.run(["sh", "-c", line.replace("127.0.0.1:8080", f"127.0.0.1:{self.server.port}")],
+                                      capture_output=True, text=True, timeout=120)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertNotIn('"error"', done.stdout)
+                self.assertTrue(done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
