@@ -15,7 +15,6 @@
 namespace aurora {
 namespace {
 
-constexpr size_t kPieceBytes = 1u << 20;
 constexpr size_t kFingerprintDigits = 16;
 
 // Appends [offset, offset + length) of the file; false when it cannot be read in full.
@@ -35,7 +34,7 @@ bool append_piece(int fd, off_t offset, size_t length, std::vector<std::byte>& o
 
 }  // namespace
 
-Result<std::string> file_fingerprint(const std::string& path) {
+Result<std::string> file_fingerprint(const std::string& path, std::span<const FilePiece> pieces) {
   const FileHandle handle(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat seen {};
   if (!handle.is_open() || ::fstat(handle.get(), &seen) != 0) {
@@ -43,14 +42,15 @@ Result<std::string> file_fingerprint(const std::string& path) {
     return errno == ENOENT ? Status::not_found(std::move(message)) : Status::io(std::move(message));
   }
   if (!S_ISREG(seen.st_mode)) return Status::invalid(path + " is not a file");
-  const size_t size = static_cast<size_t>(seen.st_size);
-  const size_t length = std::min(size, kPieceBytes);
+  const auto size = static_cast<uint64_t>(seen.st_size);
   ByteWriter hashed;
-  hashed.put(static_cast<uint64_t>(size));
+  hashed.put(size);
   std::vector<std::byte> bytes = std::move(hashed).take();
-  if (!append_piece(handle.get(), 0, length, bytes) ||
-      !append_piece(handle.get(), static_cast<off_t>(size - length), length, bytes)) {
-    return Status::io("cannot read " + path);
+  for (const FilePiece& piece : pieces) {
+    const uint64_t offset = std::min(piece.offset, size);
+    const uint64_t length = std::min(piece.bytes, size - offset);
+    if (!append_piece(handle.get(), static_cast<off_t>(offset), length, bytes))
+      return Status::io("cannot read " + path);
   }
   return sha256_hex(bytes).substr(0, kFingerprintDigits);
 }

@@ -1,13 +1,21 @@
-// Names a target model by its file: server and trainer must agree on it, and traces and drafts
-// carry it.
+// Names a file by its size and some of its bytes.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 
 #include "base/status.h"
 
 namespace aurora {
-// First 16 hex digits of sha256(size, first MiB, last MiB). Reads 2 MiB, so it costs milliseconds
-// on any model.
-Result<std::string> file_fingerprint(const std::string& path);
+
+struct FilePiece {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
+// First 16 hex digits of sha256(size, pieces in their order); what stands behind the file's end is
+// left out. Reads the pieces and nothing else.
+Result<std::string> file_fingerprint(const std::string& path, std::span<const FilePiece> pieces);
+
 }  // namespace aurora

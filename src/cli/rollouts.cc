@@ -13,12 +13,12 @@
 
 #include "base/background.h"
 #include "base/clock.h"
-#include "base/fingerprint.h"
 #include "base/log.h"
 #include "cli/http_client.h"
 #include "cli/rollout_options.h"
 #include "cli/rollout_queue.h"
 #include "nats/nats_url.h"
+#include "registry/target_fingerprint.h"
 #include "trace/trace_buffer.h"
 
 namespace aurora {
@@ -235,7 +235,7 @@ int rollouts_main(int argc, char** argv) {
   if (Status s = check_buffer_url(options->buffer); !s) return fail(s, 2);
   lower_priority(kIdleClass);
   offer_to_oom_killer();
-  auto target = file_fingerprint(options->model);
+  auto target = target_fingerprint(options->model);
   if (!target) return fail(target.status(), 2);
   for (int signal_number : {SIGTERM, SIGINT})
     std::signal(signal_number, [](int) { g_stop = true; });

@@ -11,7 +11,6 @@
 
 #include "aurora_tap_architectures.h"
 #include "base/cpu_count.h"
-#include "base/fingerprint.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/companion.h"
@@ -26,6 +25,7 @@
 #include "kernels/kernels.h"
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
+#include "registry/target_fingerprint.h"
 #include "speculator/speculator.h"
 
 int llama_server(int argc, char** argv);
@@ -85,16 +85,29 @@ Status check_rollouts(const ServeOptions& options) {
   return server_url(args).status();
 }
 
+void note_old_state(const ServeOptions& options) {
+  const auto old = old_target_fingerprint(options.model);
+  const std::string folder = old ? default_state(*old) : "";
+  if (folder.empty() || !std::filesystem::exists(folder) || std::filesystem::exists(options.state))
+    return;
+  LOG_WARN("serve",
+           "%s is of an aurora that named this target otherwise: it is not used, remove it",
+           folder.c_str());
+}
+
 Status prepare(ServeOptions& options, std::string& target) {
   if (options.model.empty())
     return Status::invalid("no model given; run aurora serve -m TARGET.gguf");
   if (Status status = check_buffer_url(options.buffer); !status) return status;
   if (Status status = check_target(options); !status) return status;
-  auto fingerprint = file_fingerprint(options.model);
+  auto fingerprint = target_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   target = *fingerprint;
   if (Status status = check_rollouts(options); !status) return status;
-  if (options.state.empty()) options.state = default_state(target);
+  if (options.state.empty()) {
+    options.state = default_state(target);
+    note_old_state(options);
+  }
   return make_state(options);
 }
 

@@ -14,11 +14,11 @@
 #include "base/exit_code.h"
 #include "base/file_lock.h"
 #include "base/files.h"
-#include "base/fingerprint.h"
 #include "base/log.h"
 #include "base/memory_limit.h"
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
+#include "registry/target_fingerprint.h"
 #include "train/core_use.h"
 #include "train/prequential.h"
 #include "train/rank_group.h"
@@ -88,7 +88,7 @@ Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
 Status serve(TrainOptions options, RankGroup* ranks) {
   auto target = TargetWeights::open(options.model);
   if (!target) return target.status();
-  auto fingerprint = file_fingerprint(options.model);
+  auto fingerprint = target_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   options.loop.target = *fingerprint;
   if (Status s = same_on_all(options, ranks); !s) return s;

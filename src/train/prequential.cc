@@ -9,8 +9,8 @@
 #include <optional>
 
 #include "base/clock.h"
-#include "base/fingerprint.h"
 #include "base/parse_number.h"
+#include "registry/target_fingerprint.h"
 #include "train/prequential_report.h"
 #include "train/recording.h"
 #include "train/trainer_parts.h"
@@ -36,7 +36,7 @@ Result<Parts> join(const PrequentialOptions& options, const std::string& scratch
   auto target = TargetWeights::open(train.model);
   if (!target) return target.status();
   parts.target = std::move(*target);
-  auto fingerprint = file_fingerprint(train.model);
+  auto fingerprint = target_fingerprint(train.model);
   if (!fingerprint) return fingerprint.status();
   auto recording = Recording::open(options.trace_dbs);
   if (!recording) return recording.status();

@@ -68,12 +68,13 @@ TEST(Sha256, FileOfSeveralPieces) {
   EXPECT_EQ(sha256_file(dir / "none").status().code(), StatusCode::kNotFound);
 }
 
-TEST(Fingerprint, SeesSizeBeginningAndEnd) {
+TEST(Fingerprint, SeesSizeAndPieces) {
   const TempDir dir;
-  std::string content(3u << 20, 'a');
+  std::string content(3000, 'a');
+  const std::vector<FilePiece> pieces = {{0, 1000}, {2000, 1000}};
   const auto fingerprint = [&](const std::string& text) {
     std::ofstream(dir / "model", std::ios::trunc) << text;
-    const Result<std::string> result = file_fingerprint(dir / "model");
+    const Result<std::string> result = file_fingerprint(dir / "model", pieces);
     EXPECT_TRUE(result);
     return result ? *result : "";
   };
@@ -86,12 +87,16 @@ TEST(Fingerprint, SeesSizeBeginningAndEnd) {
   content.back() = 'a';
   content.front() = 'b';
   EXPECT_NE(fingerprint(content), plain);
+  content.front() = 'a';
+  content[1500] = 'b';  // in no piece
+  EXPECT_EQ(fingerprint(content), plain);
 
-  // By its definition: sha256 of the size as 8 bytes, little endian, and the bytes twice.
-  const std::string hashed = std::string("\x03\0\0\0\0\0\0\0", 8) + "abcabc";
+  // By its definition: sha256 of the size as 8 bytes, little endian, and the pieces; the second one
+  // stands behind the end.
+  const std::string hashed = std::string("\x03\0\0\0\0\0\0\0", 8) + "abc";
   EXPECT_EQ(fingerprint("abc"), sha256_hex(bytes_of(hashed)).substr(0, 16));
-  EXPECT_EQ(file_fingerprint(dir / "none").status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(file_fingerprint(dir.path()).status().code(), StatusCode::kInvalid);
+  EXPECT_EQ(file_fingerprint(dir / "none", pieces).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(file_fingerprint(dir.path(), pieces).status().code(), StatusCode::kInvalid);
 }
 
 }  // namespace
