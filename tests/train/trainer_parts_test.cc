@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "train/draft_file.h"
 #include "train/temp_file.h"
 #include "train/tiny_target.h"
@@ -32,6 +34,8 @@ TEST_F(StartDraft, AnMlpAsWideAsAsked) {
   EXPECT_EQ(start_draft(options_, *target_)->shape.ff, tiny_.ff);
   options_.mlp = tiny_.ff;
   EXPECT_EQ(start_draft(options_, *target_)->shape.ff, tiny_.ff);
+  options_.mlp = tiny_.ff - 32;
+  EXPECT_EQ(start_draft(options_, *target_)->shape.ff, tiny_.ff - 32);
   options_.mlp = 2 * tiny_.ff;
   for (const char* init : {"target", "random"}) {
     options_.init = init;
@@ -43,9 +47,18 @@ TEST_F(StartDraft, AnMlpAsWideAsAsked) {
   }
 }
 
+TEST_F(StartDraft, ByItselfTheMlpIsFourThirdsOfTheWidthOrTheTargets) {
+  for (const int ff : {32, 512}) {
+    tiny_.ff = ff;
+    write_tiny_target(file_.path(), tiny_);
+    const auto target = TargetWeights::open(file_.path());
+    ASSERT_TRUE(target.is_ok());
+    const int width = (tiny_.hidden * 4 / 3 + 31) / 32 * 32;
+    EXPECT_EQ(start_draft(options_, **target)->shape.ff, std::min(ff, width));
+  }
+}
+
 TEST_F(StartDraft, AnImpossibleMlpIsRefused) {
-  options_.mlp = tiny_.ff - 32;
-  EXPECT_NE(refusal().find("at least 96"), std::string::npos);
   options_.mlp = tiny_.ff + 1;
   EXPECT_NE(refusal().find("multiple of 32"), std::string::npos);
   options_.mlp = 2 * tiny_.ff;
