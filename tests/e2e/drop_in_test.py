@@ -252,7 +252,7 @@ class Headers(unittest.TestCase):
 
             self.assertIn("metrics", server.get("/"))
             self.steps_are_tokens(server)
-            several = server.chat("Name a colour.", temperature=0.9, n=2, max_tokens=5, headers={"X-Aurora-Figures": "on"})
+            several = server.chat("Name a colour.", temperature=0.9, n=2, max_tokens=5, ignore_eos=True, headers={"X-Aurora-Figures": "on"})
             self.assertEqual([figures["tokens"] for figures in several["aurora"]], [5, 5])
 
     def twice(self, server, body, first, second):

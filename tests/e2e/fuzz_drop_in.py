@@ -49,9 +49,9 @@ VARIANTS = {
     "tiny-qwen2": ("qwen2", [*EXACT, "-c", "2048", "-np", "4", "--kv-unified"], 4, 1024, True),
     "tiny-window": ("gemma2", ["-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
     "tiny-window-full": ("gemma2", ["-c", "2048", "-np", "2", "--kv-unified", "--swa-full"], 2, 1024, True),
-    "tiny-q8": ("llama", ["-ctk", "q8_0", "-ctv", "q8_0", "-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
     "tiny-short": ("qwen2", [*EXACT, "-c", "256", "-np", "1", "-b", "16", "-ub", "16"], 1, 256, False),
     "smol": ("smol", [*EXACT, "-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
+    "smol-q8": ("smol", ["-ctk", "q8_0", "-ctv", "q8_0", "-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
     "smol-unified": ("smol", [*EXACT, "-c", "4096", "-np", "4", "--kv-unified", "-ctk", "f16"], 4, 1024, True),
 }
 
