@@ -17,6 +17,8 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/core_lease.h"
+#include "base/log.h"
 #include "cli/child_process.h"
 #include "cli/http_client.h"
 #include "cli/self_path.h"
@@ -138,6 +140,11 @@ void ServerChild::let_trainer_run(bool run) {
   if (pid == 0) return;
   ::kill(pid, run ? SIGCONT : SIGSTOP);
   trainer_stopped_ = !run;
+  const auto state = std::find(command_.args.begin(), command_.args.end(), "--state");
+  if (run || state == command_.args.end() || state + 1 == command_.args.end()) return;
+  // It cannot say itself that it wants no core for now; a borrower that goes says so.
+  const auto in_its_place = CoreBorrower::open(*(state + 1));
+  if (!in_its_place) LOG_WARN("lab", "%s", in_its_place.status().to_string().c_str());
 }
 
 std::string ServerChild::log_end() const {

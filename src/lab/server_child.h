@@ -34,7 +34,7 @@ class ServerChild {
 
   // The trainer that it has started; 0: none now.
   pid_t trainer() const;
-  // SIGSTOP or SIGCONT to it. A stopped one is let go on before the server ends.
+  // SIGSTOP or SIGCONT to it. A stopped one is lent no core, and let go on before the server ends.
   void let_trainer_run(bool run);
 
   std::string log_end() const;

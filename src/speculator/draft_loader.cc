@@ -42,7 +42,10 @@ DraftLoader::~DraftLoader() {
 
 DraftLoader::Ready DraftLoader::take() {
   std::unique_lock lock(mutex_, std::try_to_lock);
-  return lock.owns_lock() ? std::exchange(ready_, {}) : Ready{};
+  if (!lock.owns_lock()) return {};
+  // What was wanted before this one came would have it loaded again.
+  if (ready_.engine) wanted_ = nullptr;
+  return std::exchange(ready_, {});
 }
 
 bool DraftLoader::set_wanted(std::function<bool(int64_t)> wanted) {

@@ -74,6 +74,8 @@ Status resume_when_reachable(TrainLoop& loop, const RankGroup* ranks) {
   return Status::ok();
 }
 
+constexpr const char* kNoMemory = "memory ran out; --train-memory-mib N gives more";
+
 // A step that wants more memory than it may have fails on its own. What is left is the rest of the
 // loop: the checkpoint is behind it, and the next life begins with an empty heap.
 Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
@@ -81,7 +83,7 @@ Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
     if (Status s = resume_when_reachable(loop, ranks); !s) return s;
     return loop.run([] { return g_stop != 0; });
   } catch (const std::bad_alloc&) {
-    return Status::full("memory ran out; --train-memory-mib N gives more");
+    return Status::full(kNoMemory);
   }
 }
 
@@ -136,8 +138,10 @@ Status serve(TrainOptions options, RankGroup* ranks) {
 }
 
 int fail(const Status& status, int exit_code) {
+  // LibTorch's words for it are a place in its source.
+  const bool no_memory = status.message().find("can't allocate memory") != std::string::npos;
   flush_log();
-  std::fprintf(stderr, "aurora-train: %s\n", status.message().c_str());
+  std::fprintf(stderr, "aurora-train: %s\n", no_memory ? kNoMemory : status.message().c_str());
   return exit_code;
 }
 

@@ -283,7 +283,7 @@ void TrainLoop::write_status(bool force) {
       left_out(Unusable::kShape), left_out(Unusable::kToken), left_out(Unusable::kNotFinite),
       static_cast<unsigned long long>(f.dropped_records),
       static_cast<unsigned long long>(f.went_back));
-  if (Status s = write_file_atomically(options_.status_path, text, 0644); !s)
+  if (Status s = write_file_atomically(options_.status_path, text); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
   // The same for the server's /metrics, in the format that its scrape has.
   TrainerStatus status;
