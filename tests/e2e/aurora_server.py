@@ -40,8 +40,9 @@ class Server:
 
     headers = {}  # of every request
 
-    def __init__(self, build, model, *flags, state=None, program=None, host="127.0.0.1", wrap=None, stderr=None):
-        """host: where it listens. wrap: makes another command of the command. stderr: a file in place of the log."""
+    def __init__(self, build, model, *flags, state=None, program=None, host="127.0.0.1", wrap=None, stderr=None, log=None):
+        """host: where it listens. wrap: makes another command of the command. stderr: a file in
+        place of the log. log: its path, where it shall not lie in the state folder."""
         self.host, self.wrap, self.stderr = host, wrap or (lambda argv: argv), stderr
         self.build = pathlib.Path(build)
         self.model = model
@@ -49,7 +50,7 @@ class Server:
         self.program = program
         self.own_state = state is None
         self.state = pathlib.Path(state or tempfile.mkdtemp(prefix="aurora-"))
-        self.log_path = self.state / "serve.log"
+        self.log_path = pathlib.Path(log) if log else self.state / "serve.log"
         self.process = None
         self.start()
 
@@ -117,7 +118,15 @@ class Server:
         """The whole answer object of one greedy chat request; raises on any failure."""
         messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
         body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, **fields}
-        request = urllib.request.Request(f"http://{self.host}:{self.port}/v1/chat/completions", json.dumps(body).encode(),
+        return self.post("/v1/chat/completions", body, headers, timeout)
+
+    def complete(self, prompt, tokens, timeout=300, **fields):
+        """So many greedy tokens behind a text, of whatever model; raises on any failure."""
+        body = {"prompt": prompt, "n_predict": tokens, "ignore_eos": True, "temperature": 0, **fields}
+        return self.post("/completion", body, None, timeout)
+
+    def post(self, path, body, headers, timeout):
+        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", json.dumps(body).encode(),
                                          {"Content-Type": "application/json", **self.headers, **(headers or {})})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.load(answer)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.error
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from aurora_server import ROOT, Server, default_model, failed
@@ -215,6 +216,22 @@ class Serving(unittest.TestCase):
             server.wait(lambda: server.metric("traces_written_total") + server.metric(left_out) == asked, 30)
             self.assertGreater(server.metric("traces_written_total"), 4)  # either fails once in 10 million runs
             self.assertGreater(server.metric(left_out), 4)
+
+    def test_a_request_bounds_its_drafts(self):
+        with Server(BUILD, MODEL, "-t", "1", "-np", "1", "-c", "4096", "--train", "off", "--capture", "off", "--gate", "off") as server:
+            text = "red green blue white black grey pink brown " * 8
+            for most in (0, 2):
+                names = ("spec_decode_num_draft_tokens_total", "spec_decode_num_drafts_total")
+                before = [server.metric(name) for name in names]
+                server.complete(text, 60, speculative={"n_max": most})
+                tokens, drafts = (server.metric(name) - old for name, old in zip(names, before))
+                self.assertLessEqual(tokens, most * drafts)
+                self.assertEqual(tokens > 0, most > 0)
+            for wrong in (-1, "two", 1.5):
+                with self.assertRaises(urllib.error.HTTPError) as refused:
+                    server.chat("Hello", speculative={"n_max": wrong})
+                self.assertEqual(refused.exception.code, 400)
+                self.assertIn("speculative.n_max", refused.exception.read().decode())
 
     def test_read_only_state_costs_no_request(self):
         with tempfile.TemporaryDirectory() as state:
