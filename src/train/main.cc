@@ -84,6 +84,8 @@ Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
     return loop.run([] { return g_stop != 0; });
   } catch (const std::bad_alloc&) {
     return Status::full(kNoMemory);
+  } catch (const std::exception& error) {  // LibTorch's, of what no step guards
+    return Status::internal(error.what());
   }
 }
 
