@@ -7,8 +7,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <new>
 #include <optional>
+#include <system_error>
 
 #include "base/background.h"
 #include "base/exit_code.h"
@@ -76,17 +78,9 @@ Status resume_when_reachable(TrainLoop& loop, const RankGroup* ranks) {
 
 constexpr const char* kNoMemory = "memory ran out; --train-memory-mib N gives more";
 
-// A step that wants more memory than it may have fails on its own. What is left is the rest of the
-// loop: the checkpoint is behind it, and the next life begins with an empty heap.
 Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
-  try {
-    if (Status s = resume_when_reachable(loop, ranks); !s) return s;
-    return loop.run([] { return g_stop != 0; });
-  } catch (const std::bad_alloc&) {
-    return Status::full(kNoMemory);
-  } catch (const std::exception& error) {  // LibTorch's, of what no step guards
-    return Status::internal(error.what());
-  }
+  if (Status s = resume_when_reachable(loop, ranks); !s) return s;
+  return loop.run([] { return g_stop != 0; });
 }
 
 Status serve(TrainOptions options, RankGroup* ranks) {
@@ -139,6 +133,22 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   return run_loop(loop, ranks);
 }
 
+// A step that wants more memory than it may have fails on its own. What is left is the rest: the
+// checkpoint is behind it, and the next life begins with an empty heap. A thread that does not fit
+// is a system_error, LibTorch's exceptions are of what no step guards.
+Status serve_or_say(TrainOptions options, RankGroup* ranks) {
+  try {
+    return serve(std::move(options), ranks);
+  } catch (const std::bad_alloc&) {
+    return Status::full(kNoMemory);
+  } catch (const std::system_error& error) {
+    const bool no_room = error.code() == std::errc::resource_unavailable_try_again;
+    return no_room ? Status::full(kNoMemory) : Status::internal(error.what());
+  } catch (const std::exception& error) {
+    return Status::internal(error.what());
+  }
+}
+
 int fail(const Status& status, int exit_code) {
   // LibTorch's words for it are a place in its source.
   const bool no_memory = status.message().find("can't allocate memory") != std::string::npos;
@@ -178,7 +188,7 @@ int join_and_serve(const TrainOptions& options, bool kept) {
   if (!ranks)
     return fail(ranks.status(),
                 ranks.status().code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit);
-  const Status status = serve(options, ranks->get());
+  const Status status = serve_or_say(options, ranks->get());
   // No destructors: a process group may wait for the rank that is lost.
   if (*ranks && (*ranks)->lost())
     _exit(fail(status, status.code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit));
