@@ -35,7 +35,7 @@ class CoreLender {
   // There is something new for a trainer that lives. In the idle class it would not get to look at
   // it beside a busy server: it is wanted for kLookSeconds, or until it speaks.
   void announce() { announced_us_ = now_us_(); }
-  // For who sees a trainer die without having said so.
+  // For who sees a trainer die, or stops it, without its having said so.
   void forget_wish();
 
  private:

@@ -142,9 +142,10 @@ void ServerChild::let_trainer_run(bool run) {
   trainer_stopped_ = !run;
   const auto state = std::find(command_.args.begin(), command_.args.end(), "--state");
   if (run || state == command_.args.end() || state + 1 == command_.args.end()) return;
-  // It cannot say itself that it wants no core for now; a borrower that goes says so.
-  const auto in_its_place = CoreBorrower::open(*(state + 1));
-  if (!in_its_place) LOG_WARN("lab", "%s", in_its_place.status().to_string().c_str());
+  // It cannot say itself that it wants no core for now.
+  auto lease = CoreLender::open(*(state + 1));
+  if (lease) lease->forget_wish();
+  else LOG_WARN("lab", "%s", lease.status().to_string().c_str());
 }
 
 std::string ServerChild::log_end() const {
