@@ -17,12 +17,12 @@
 #include <string>
 #include <vector>
 
-#include "base/fingerprint.h"
 #include "base/status.h"
 #include "chat.h"
 #include "common.h"
 #include "llama-cpp.h"
 #include "llama-ext.h"
+#include "registry/target_fingerprint.h"
 #include "trace/record.h"
 #include "trace/trace_buffer.h"
 #include "train/target_weights.h"
@@ -112,7 +112,7 @@ class Recorder {
 Result<std::unique_ptr<Recorder>> Recorder::open(const Options& options) {
   auto recorder = std::make_unique<Recorder>();
   recorder->options_ = options;
-  auto fingerprint = file_fingerprint(options.model);
+  auto fingerprint = target_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   recorder->target_ = *fingerprint;
   recorder->next_id_ = static_cast<uint64_t>(std::random_device{}()) << 32;
