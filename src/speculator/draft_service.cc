@@ -61,8 +61,11 @@ std::function<bool(int64_t)> DraftService::wanted() const {
   std::vector<int64_t> away;
   for (const PutAway& one : put_away_)
     if (one.until_step > steps_) away.push_back(one.version);
-  return [trying = trying(), good = serving(), away = std::move(away)](int64_t version) {
-    return !trying && version > good && std::find(away.begin(), away.end(), version) == away.end();
+  const bool trying = new_ && !trial_.overdue();
+  const int64_t newest = new_ ? new_->drafter->version() : serving();
+  return [trying, newest, away = std::move(away)](int64_t version) {
+    return !trying && version > newest &&
+           std::find(away.begin(), away.end(), version) == away.end();
   };
 }
 
@@ -81,10 +84,7 @@ void DraftService::adopt(std::unique_ptr<ChainDrafter> drafter, double replay_ac
   end_trial();
   new_ = std::move(version);
   trial_.begin();
-  for (Slot& slot : slots_) {  // what they made before was at another time
-    slot.block_tokens = slot.block_ms = 0;
-    slot.block_steps = 0;
-  }
+  for (Slot& slot : slots_) slot.block = {};  // what they made before was at another time
 }
 
 void DraftService::serve(std::unique_ptr<Version> version, std::string reason) {
@@ -237,12 +237,12 @@ void DraftService::stepped(int32_t slot_id, int32_t accepted) {
   if (slot == nullptr || !slot->in_step) return;
   slot->in_step = false;
   learn(*slot, accepted);
-  slot->block_tokens += accepted + 1;
-  slot->block_ms += slot->step_ms;
-  ++slot->block_steps;
+  slot->block.tokens += accepted + 1;
+  slot->block.ms += slot->step_ms;
+  ++slot->block.steps;
   ++slot->side_steps;
   slot->drafted.clear();
-  if (slot->block_steps >= kBlockSteps) end_block(*slot);
+  if (slot->block.steps >= kBlockSteps) end_block(*slot);
   if (new_ && slot->side_steps >= kSideStepsMax) {
     end_block(*slot);
     slot->side = draw_side();
@@ -266,8 +266,11 @@ void DraftService::learn(Slot& slot, int32_t accepted) {
     if (token.arm == DraftArm::kBehind && slot.drafted[i - 1].arm != DraftArm::kBehind)
       position = 0;
     if (token.arm == DraftArm::kBehind) behind_.observe(slot.kind, position, token.bucket, taken);
-    if (token.arm == DraftArm::kChain && version)
-      version->stats.observe(slot.kind, position, token.bucket, taken);
+    if (token.arm != DraftArm::kChain || !version) continue;
+    version->stats.observe(slot.kind, position, token.bucket, taken);
+    if (position > 0) continue;
+    ++slot.block.first_tried;
+    slot.block.first_taken += taken ? 1 : 0;
   }
 }
 
@@ -277,10 +280,8 @@ DraftService::Figures DraftService::request_figures(int32_t slot) const {
 }
 
 void DraftService::end_block(Slot& slot) {
-  if (new_ && slot.block_steps > 0)
-    trial_.observe(slot.side, slot.block_tokens, slot.block_ms, slot.block_steps);
-  slot.block_tokens = slot.block_ms = 0;
-  slot.block_steps = 0;
+  if (new_) trial_.observe(slot.side, slot.block);
+  slot.block = {};
   judge();
 }
 

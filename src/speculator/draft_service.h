@@ -94,8 +94,8 @@ class DraftService {
   // good one. replay_accept_len at replay_depth: what the trainer expects of it, 0: unknown.
   void adopt(std::unique_ptr<ChainDrafter> drafter, double replay_accept_len, int32_t replay_depth);
   // Which versions would be taken, as it is now: none while one is on trial, the next one waits for
-  // its end; none that is no newer than the good one or was put away lately. A copy, for any
-  // thread.
+  // its end, or until nothing was drafted with that one for long; none that is no newer than the
+  // good one or was put away lately. A copy, for any thread.
   std::function<bool(int64_t version)> wanted() const;
   bool trying() const { return new_ != nullptr; }
   int64_t serving() const;  // the good version, 0: none
@@ -164,9 +164,7 @@ class DraftService {
     std::vector<Drafted> drafted;  // by position
     int64_t version = 0;
     double step_ms = 0;  // its share of the modelled step
-    // Since the last block that the trial was told.
-    double block_tokens = 0, block_ms = 0;
-    int64_t block_steps = 0;
+    TrialBlock block;    // since the last one that the trial was told
   };
   struct Draft;  // one wish's way through a step
 
@@ -181,6 +179,8 @@ class DraftService {
   void propose_repeat(Draft& draft);
   void expect_chain(Draft& draft) const;
   void choose(std::vector<Draft>& drafts, int32_t drafts_max);
+  double probe_share() const;
+  bool probed_sooner(const Draft& one, const Draft& other) const;
   void probe(std::vector<Draft>& drafts);
   double run_chain(Version& version, std::vector<Draft*> drafts);
   bool goes_on(const Draft& draft, size_t active, double next_ms, int rows) const;

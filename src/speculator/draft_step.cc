@@ -8,6 +8,7 @@ namespace aurora {
 namespace {
 
 constexpr double kProbeStepsMax = 64;       // steps' worth of time that is saved up at most
+constexpr double kProbeTrial = 2;           // times the share while a trial knows nothing
 constexpr double kSurvivalMin = 0.01;       // a token less likely to be reached is not looked at
 constexpr int64_t kStepUsMax = 10'000'000;  // longer: the machine slept, not a step
 
@@ -45,7 +46,7 @@ void DraftService::note_step_time(int64_t now_us) {
   step_clean_ = false;
   decoded_rows_ = 0;
   if (step_rows_ > 0)
-    probe_credit_ms_ = std::min(probe_credit_ms_ + options_.probe_share * step_cost_.ms(step_rows_),
+    probe_credit_ms_ = std::min(probe_credit_ms_ + probe_share() * step_cost_.ms(step_rows_),
                                 kProbeStepsMax * step_cost_.ms(1));
 }
 
@@ -181,6 +182,19 @@ void DraftService::choose(std::vector<Draft>& drafts, int32_t drafts_max) {
   }
 }
 
+// A trial that has seen no drafts yet may take more: it is short.
+double DraftService::probe_share() const {
+  return options_.probe_share * (new_ && !trial_.drafted() ? kProbeTrial : 1);
+}
+
+// On trial the version that was drafted with less; else the slot whose rows cost least.
+bool DraftService::probed_sooner(const Draft& one, const Draft& other) const {
+  const double first = trial_.first_tried(one.slot->side);
+  const double second = trial_.first_tried(other.slot->side);
+  if (new_ && first != second) return first < second;
+  return one.rows_missing < other.rows_missing;
+}
+
 // What does not pay is tried now and then, in a small share of the time: traffic changes, and the
 // next version may have learnt it.
 void DraftService::probe(std::vector<Draft>& drafts) {
@@ -192,7 +206,7 @@ void DraftService::probe(std::vector<Draft>& drafts) {
   Draft* nearest = nullptr;
   for (Draft& draft : drafts) {
     if (!draft.version || !draft.repeat.empty()) continue;  // repeated text drafts there
-    if (!nearest || draft.rows_missing < nearest->rows_missing) nearest = &draft;
+    if (!nearest || probed_sooner(draft, *nearest)) nearest = &draft;
   }
   if (nearest == nullptr) return;
   const ChainCost chain = chain_cost(1, nearest->rows_missing);

@@ -137,6 +137,31 @@ TEST(ServiceSim, AWorseVersionLeaves) {
   expect_best(s, 1, 4);
 }
 
+// Where drafts hardly pay a poisoned version costs next to nothing, and would take the good one's
+// place all the same.
+TEST(ServiceSim, APoisonedVersionLeavesWhereDraftsHardlyPay) {
+  Scenario s;
+  s.machine.step_ms = kSteep;
+  s.machine.chain_first_ms = 3;
+  s.machine.chain_next_ms = 2;
+  s.slots = 4;
+  s.steps = 5000;
+  s.domains = {{}};
+  s.happenings = {version(0, 1, {0.35}, 1.6), version(1000, 2, {0}, 3),
+                  version(4500, 3, {0.5}, 1.8)};
+  s.happenings[1].broken = true;
+  for (int seed = 1; seed <= kSeeds; ++seed) {
+    const RunResult result = run_service(s, {}, static_cast<uint64_t>(seed));
+    bool away = false;
+    for (size_t i = 0; i < result.verdicts.size(); ++i) {
+      if (result.verdicts[i].version != 2) continue;
+      away = result.verdicts[i].kind == VersionVerdict::Kind::kPutAway;
+    }
+    EXPECT_TRUE(away) << "seed " << seed;
+  }
+  expect_best(s, 1, 9);
+}
+
 // Of a chat's tokens the draft knows three in four; of the ones that a JSON schema admits it knows
 // one in ten, and believes to know them all.
 TEST(ServiceSim, RequestsWithAGrammarTakeNothingFromTheChatsBesideThem) {

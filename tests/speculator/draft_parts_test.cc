@@ -201,10 +201,11 @@ TEST(ChainCost, TellsBuildingFromDrafting) {
 TEST(VersionTrial, TellsWorseFromBetterAndLetsEqualsStay) {
   std::mt19937 random(5);
   const auto feed = [&](VersionTrial& trial, VersionTrial::Side side, double accept) {
-    double tokens = 0;
+    TrialBlock block{16, 160, 16, 16, 0};
     for (int i = 0; i < 16; ++i)
-      tokens += 1 + (std::bernoulli_distribution(accept)(random) ? 1 : 0);
-    trial.observe(side, tokens, 160, 16);
+      block.first_taken += std::bernoulli_distribution(accept)(random) ? 1 : 0;
+    block.tokens += static_cast<double>(block.first_taken);
+    trial.observe(side, block);
   };
   const auto run = [&](double good, double tried) {
     VersionTrial trial;
@@ -222,6 +223,32 @@ TEST(VersionTrial, TellsWorseFromBetterAndLetsEqualsStay) {
     stayed += run(0.5, 0.5) == TrialAdvice::kPromote ? 1 : 0;
   }
   EXPECT_GE(stayed, 85);
+}
+
+// Four slots where a draft hardly pays: both sides make the tokens of no draft.
+TEST(VersionTrial, WithoutDraftedTokensNothingIsSaid) {
+  std::mt19937 random(5);
+  VersionTrial trial;
+  trial.begin();
+  const auto feed = [&](VersionTrial::Side side, int64_t tried, int64_t taken) {
+    const double cost =
+        0.2 * static_cast<double>(tried) + std::normal_distribution(0.0, 2.0)(random);
+    trial.observe(side, {16.0 + static_cast<double>(taken), 160 + cost, 16, tried, taken});
+  };
+  for (int i = 0; i < 60; ++i) {
+    feed(VersionTrial::kGood, 0, 0);
+    feed(VersionTrial::kNew, 0, 0);
+    EXPECT_EQ(trial.advice(), TrialAdvice::kGoOn);
+  }
+  EXPECT_FALSE(trial.overdue());
+  for (int i = 0; i < 60; ++i) feed(VersionTrial::kNew, 0, 0);
+  EXPECT_TRUE(trial.overdue()) << "a newer one may take its place";
+  for (int i = 0; i < 40 && trial.advice() == TrialAdvice::kGoOn; ++i) {
+    feed(VersionTrial::kGood, 1, i % 2);
+    feed(VersionTrial::kNew, 1, 0);
+  }
+  EXPECT_FALSE(trial.overdue());
+  EXPECT_EQ(trial.advice(), TrialAdvice::kPutAway) << trial.explain();
 }
 
 }  // namespace
