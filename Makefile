@@ -3,7 +3,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build model models nats-server clients test demo demo-cluster clean
+.PHONY: help setup build model models nats-server clients watchers test demo demo-cluster clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,7 +35,12 @@ nats-server: setup
 clients: setup
 	@scripts/fetch_clients.py
 
-test: build model nats-server clients
+# What looks at a running server in tests: a browser, Prometheus.
+watchers:
+	@scripts/setup.sh chromium
+	@scripts/fetch_prometheus.py
+
+test: build model nats-server clients watchers
 	@JOBS=$(JOBS) scripts/test.sh $(BUILD)
 
 demo: build model

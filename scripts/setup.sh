@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs what the build and the tests need, with apt, without recommended packages. Quick when all is there.
+#     scripts/setup.sh [PACKAGE...]     and these, which only some tests need
 set -eu
 
 packages="git make cmake ninja-build g++ ccache python3 python3-pip python3-yaml openssl clang-format curl ca-certificates
-  libtorch-dev libgloo-dev libopenblas0-pthread liblmdb-dev libnats-dev libssl-dev libgtest-dev libgmock-dev libbenchmark-dev"
+  libtorch-dev libgloo-dev libopenblas0-pthread liblmdb-dev libnats-dev libssl-dev libgtest-dev libgmock-dev libbenchmark-dev $*"
 
 missing=""
 for package in $packages; do

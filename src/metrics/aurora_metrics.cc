@@ -55,19 +55,34 @@ ServeMetrics::ServeMetrics(Metrics& m)
                                   "Decode-thread time spent on capturing traces.")),
       draft_time(
           m.time_counter("aurora:draft_seconds_total", "Decode-thread time spent on drafting.")),
+      first_token_s(m.histogram("aurora:time_to_first_token_seconds",
+                                "From a request's start in its slot to its first token.",
+                                {0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60})),
+      next_token_s(
+          m.histogram("aurora:inter_token_seconds",
+                      "Between two tokens of a request; those of one step come together.",
+                      {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5})),
+      draft_s(m.histogram("aurora:draft_seconds", "Drafting for one decode step.",
+                          {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1})),
+      swap_s(m.histogram("aurora:swap_seconds",
+                         "What taking a draft version costs the decode step before which it is "
+                         "done.",
+                         {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1})),
       speculator_errors(
           m.counter("aurora:speculator_errors_total", "Exceptions caught in the speculator.")),
-      log_lines_dropped(m.gauge("aurora:log_lines_dropped_total",
-                                "Lines of the log that were left out: nobody read it.")),
+      log_lines_dropped(
+          m.counter_of_another("aurora:log_lines_dropped_total",
+                               "Lines of the log that were left out: nobody read it.")),
       trainer_alive(m.gauge("aurora:trainer_alive", "1: the trainer reported a moment ago.")),
       trainer_lag_records(
           m.gauge("aurora:trainer_lag_records", "Traces that the trainer has yet to read.")),
       trainer_rows_per_second(
           m.gauge("aurora:trainer_rows_per_second", "Rows that the trainer learns from.")),
-      trainer_steps(m.gauge("aurora:trainer_steps_total", "Optimizer steps of the trainer.")),
+      trainer_steps(
+          m.counter_of_another("aurora:trainer_steps_total", "Optimizer steps of the trainer.")),
       trainer_dropped_records(
-          m.gauge("aurora:trainer_dropped_records_total",
-                  "Traces that the trainer could not learn from, or has died of.")),
+          m.counter_of_another("aurora:trainer_dropped_records_total",
+                               "Traces that the trainer could not learn from, or has died of.")),
       trainer_restarts(m.counter("aurora:trainer_restarts_total",
                                  "Times that the trainer beside this server has ended.")),
       trainer_last_exit_code(

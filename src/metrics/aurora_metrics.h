@@ -68,6 +68,10 @@ struct ServeMetrics {
   Gauge& trace_queue_depth;
   TimeCounter& capture_time;
   TimeCounter& draft_time;
+  Histogram& first_token_s;  // of a request in its slot: what waits for one is not in it
+  Histogram& next_token_s;   // tokens of one step come together
+  Histogram& draft_s;        // of a step
+  Histogram& swap_s;
   Counter& speculator_errors;  // exceptions caught at the seam
   Gauge& log_lines_dropped;    // nobody read them
   Gauge& trainer_alive;

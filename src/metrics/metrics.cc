@@ -10,7 +10,7 @@ namespace aurora {
 namespace {
 
 constexpr size_t kBoundsMax = 32;
-enum Kind { kCounter, kTimeCounter, kGauge, kHistogram };
+enum Kind { kCounter, kTimeCounter, kOthersCounter, kGauge, kHistogram };
 
 const char* type_name(int kind) {
   if (kind == kGauge) return "gauge";
@@ -140,6 +140,12 @@ Gauge& Metrics::gauge(std::string_view name, std::string_view help, std::string_
   return series(name, help, labels, kGauge).gauge;
 }
 
+Gauge& Metrics::counter_of_another(std::string_view name, std::string_view help,
+                                   std::string_view labels) {
+  const std::lock_guard lock(mutex_);
+  return series(name, help, labels, kOthersCounter).gauge;
+}
+
 Histogram& Metrics::histogram(std::string_view name, std::string_view help,
                               std::vector<double> bounds, std::string_view labels) {
   const std::lock_guard lock(mutex_);
@@ -163,7 +169,8 @@ std::string Metrics::text() const {
       }
       std::string value = std::to_string(one->counter.value());
       if (family->kind == kTimeCounter) value = number(one->time.seconds());
-      if (family->kind == kGauge) value = number(one->gauge.value());
+      if (family->kind == kGauge || family->kind == kOthersCounter)
+        value = number(one->gauge.value());
       append_line(out, family->name, one->labels, value);
     }
   }

@@ -70,6 +70,9 @@ class Metrics {
   TimeCounter& time_counter(std::string_view name, std::string_view help,
                             std::string_view labels = "");
   Gauge& gauge(std::string_view name, std::string_view help, std::string_view labels = "");
+  // What another process counts: set here, a counter to who reads it.
+  Gauge& counter_of_another(std::string_view name, std::string_view help,
+                            std::string_view labels = "");
   Histogram& histogram(std::string_view name, std::string_view help, std::vector<double> bounds,
                        std::string_view labels = "");
 

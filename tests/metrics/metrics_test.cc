@@ -37,6 +37,12 @@ TEST(Metrics, SameNameAndLabelsAreTheSameObject) {
   EXPECT_DEATH(metrics.gauge("a_total", "A."), "CHECK");
 }
 
+TEST(Metrics, WhatAnotherProcessCountsIsACounter) {
+  Metrics metrics;
+  metrics.counter_of_another("o_total", "O.").set(7);
+  EXPECT_EQ(metrics.text(), "# HELP o_total O.\n# TYPE o_total counter\no_total 7\n");
+}
+
 TEST(Metrics, HistogramBucketsAreCumulative) {
   Metrics metrics;
   Histogram& histogram = metrics.histogram("h", "H.", {1, 2.5}, label("slot", "0"));
