@@ -53,12 +53,17 @@ void Companion::run() {
 
 ChildEnd Companion::wait_for(pid_t child, ChildLog& log) {
   int64_t term_sent_us = 0;
+  bool held = false;
   for (;;) {
     log.read_some();
     if (auto end = child_end(child)) {
       log.read_rest();
       end->said = log.last_line();
       return *end;
+    }
+    if (const bool wanted = held_; wanted != held && !stopping_) {
+      kill(child, wanted ? SIGSTOP : SIGCONT);
+      held = wanted;
     }
     if (stopping_ && term_sent_us == 0) {
       kill(child, SIGTERM);

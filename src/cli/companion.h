@@ -28,6 +28,9 @@ class Companion {
   Companion(CompanionOptions options, ChildProgram program);
   ~Companion();  // SIGTERM, ten seconds for a checkpoint, then SIGKILL
 
+  // Any thread. Stopped where it stands (SIGSTOP) until it is let go, within a tenth of a second.
+  void hold(bool held) { held_ = held; }
+
  private:
   void run();
   ChildEnd wait_for(pid_t child, ChildLog& log);
@@ -38,6 +41,7 @@ class Companion {
   const CompanionOptions options_;
   const ChildProgram program_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> held_{false};
   RestartPause pause_;           // the thread's
   bool held_elsewhere_ = false;  // the last end; the same again is not logged
   std::thread thread_;

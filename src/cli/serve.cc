@@ -15,7 +15,6 @@
 #include "cli/commands.h"
 #include "cli/companion.h"
 #include "cli/deterministic.h"
-#include "cli/front_page.h"
 #include "cli/rollout_options.h"
 #include "cli/self_path.h"
 #include "cli/serve_options.h"
@@ -23,6 +22,7 @@
 #include "cli/state_dir.h"
 #include "gguf.h"
 #include "kernels/kernels.h"
+#include "live/live_page.h"
 #include "nats/nats_url.h"
 #include "registry/draft_courier.h"
 #include "registry/target_fingerprint.h"
@@ -116,8 +116,13 @@ std::string in_state(const ServeOptions& options, const char* name) {
   return options.state.empty() ? "" : options.state + "/" + name;
 }
 
-SpeculatorOptions speculator_options(const ServeOptions& options, const std::string& target) {
+SpeculatorOptions speculator_options(const ServeOptions& options, const std::string& target,
+                                     std::optional<Companion>& trainer) {
   SpeculatorOptions speculator;
+  speculator.train = [&trainer](bool on) {
+    if (trainer) trainer->hold(!on);
+    return trainer.has_value();
+  };
   speculator.target = target;
   speculator.target_path = options.model;
   speculator.traces_dir = in_state(options, "traces");
@@ -245,15 +250,15 @@ int serve_main(int argc, char** argv) {
     std::fprintf(stderr, "aurora serve: %s\n", status.message().c_str());
     return 2;
   }
-  Speculator speculator(speculator_options(options, target));
+  std::optional<Companion> trainer, rollouts;
+  Speculator speculator(speculator_options(options, target, trainer));
   auto courier = start_courier(options, target, speculator);
   if (!courier) {
     std::fprintf(stderr, "aurora serve: %s\n", courier.status().message().c_str());
     return 2;
   }
   seam = &speculator;
-  front_page = kFrontPage;
-  std::optional<Companion> trainer, rollouts;
+  live_page = kLivePage;
   if (options.trains())
     trainer.emplace(CompanionOptions{"trainer",
                                      [&speculator](const ChildEnd& end) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/json_text.h"
 #include "cli/status.h"
 #include "cli/text.h"
 
@@ -65,18 +66,8 @@ std::string cell(double value, int decimals) {
   return std::isnan(value) ? "-" : printed("%.*f", decimals, value);
 }
 
-std::string json_text(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return out + "\"";
-}
-
 std::string json_field(const char* name, double value) {
-  return printed(", \"%s\": %s", name,
-                 std::isfinite(value) ? printed("%.10g", value).c_str() : "null");
+  return printed(", \"%s\": %s", name, json_number(value).c_str());
 }
 
 }  // namespace
@@ -111,16 +102,16 @@ std::string fleet_json(const FleetState& fleet) {
   std::string out = "{\"members\": [";
   const char* between = "";
   for (const Row& row : rows_of(fleet)) {
-    out += printed("%s{\"name\": %s, \"role\": \"%s\"", between, json_text(row.name).c_str(),
+    out += printed("%s{\"name\": %s, \"role\": \"%s\"", between, json_quoted(row.name).c_str(),
                    row.trainer ? "trainer" : "server");
-    if (!row.silent.empty()) out += ", \"silent\": " + json_text(row.silent);
+    if (!row.silent.empty()) out += ", \"silent\": " + json_quoted(row.silent);
     out += json_field("age_s", row.age_s) + json_field("draft_version", row.version) +
            json_field("accept_len", row.accept_len) + json_field("traces_written", row.written) +
            json_field("traces_dropped", row.dropped) + json_field("traces_waiting", row.waiting) +
            json_field("lag_records", row.lag) + json_field("rows_per_s", row.rows_per_s) +
            json_field("trainer_restarts", row.restarts) +
            json_field("trainer_last_exit_code", row.exit_code);
-    if (!row.trainer_end.empty()) out += ", \"trainer_last_exit\": " + json_text(row.trainer_end);
+    if (!row.trainer_end.empty()) out += ", \"trainer_last_exit\": " + json_quoted(row.trainer_end);
     out += "}";
     between = ", ";
   }

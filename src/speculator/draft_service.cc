@@ -237,6 +237,7 @@ void DraftService::stepped(int32_t slot_id, int32_t accepted) {
   if (slot == nullptr || !slot->in_step) return;
   slot->in_step = false;
   learn(*slot, accepted);
+  step_tokens_ += accepted + 1;
   slot->block.tokens += accepted + 1;
   slot->block.ms += slot->step_ms;
   ++slot->block.steps;

@@ -124,6 +124,13 @@ class DraftService {
   const ArmFigures& figures(DraftArm arm) const { return figures_[static_cast<size_t>(arm)]; }
   Figures request_figures(int32_t slot) const;  // of the request in it
 
+  // Since the start, of the steps that served text and nothing else: their tokens, their time with
+  // the drafting, and the time that the same tokens take without drafts, T(slots) / slots each.
+  struct Pace {
+    double tokens = 0, ms = 0, plain_ms = 0;
+  };
+  const Pace& pace() const { return pace_; }
+
  private:
   struct Version {
     std::unique_ptr<ChainDrafter> drafter;
@@ -214,6 +221,7 @@ class DraftService {
   std::vector<PutAway> put_away_;  // at most kPutAwayMax
   std::vector<Slot> slots_;
   std::array<ArmFigures, kDraftArmCount> figures_{};
+  Pace pace_;
 
   int64_t steps_ = 0;
   uint64_t random_;
@@ -221,6 +229,9 @@ class DraftService {
   double probe_credit_ms_ = 0;  // saved up for a probe
   // The step in flight, to be timed when the next one begins.
   int64_t step_begin_us_ = 0;
+  int64_t step_draft_us_ = 0;  // that its drafting took
+  int32_t step_slots_ = 0;
+  int32_t step_tokens_ = 0;   // that it has brought
   int32_t step_rows_ = 0;     // expected
   int32_t decoded_rows_ = 0;  // found
   bool step_clean_ = false;   // nothing else happened in it

@@ -41,8 +41,12 @@ struct DraftService::Draft {
 // else.
 void DraftService::note_step_time(int64_t now_us) {
   const int64_t took = now_us - step_begin_us_;
-  if (step_clean_ && step_rows_ > 0 && decoded_rows_ == step_rows_ && took < kStepUsMax)
+  if (step_clean_ && step_rows_ > 0 && decoded_rows_ == step_rows_ && took < kStepUsMax) {
     step_cost_.observe(step_rows_, static_cast<double>(took) / 1000);
+    pace_.tokens += step_tokens_;
+    pace_.ms += static_cast<double>(took + step_draft_us_) / 1000;
+    pace_.plain_ms += step_cost_.ms(step_slots_) * step_tokens_ / step_slots_;
+  }
   step_clean_ = false;
   decoded_rows_ = 0;
   if (step_rows_ > 0)
@@ -51,7 +55,8 @@ void DraftService::note_step_time(int64_t now_us) {
 }
 
 void DraftService::draft(std::span<Wish> wishes, int32_t drafts_max) {
-  note_step_time(events_.now_us());
+  const int64_t begin_us = events_.now_us();
+  note_step_time(begin_us);
   ++steps_;
   for (AcceptStats* stats : {&request_text_, &traffic_text_, &behind_}) stats->tick();
   for (Version* version : {good_.get(), new_.get()})
@@ -72,6 +77,9 @@ void DraftService::draft(std::span<Wish> wishes, int32_t drafts_max) {
   cut(drafts, drafts_max, chain_ms);
   share_cost(drafts, chain_ms);
   step_begin_us_ = events_.now_us();
+  step_draft_us_ = step_begin_us_ - begin_us;
+  step_slots_ = static_cast<int32_t>(drafts.size());
+  step_tokens_ = 0;
   step_clean_ = true;
 }
 

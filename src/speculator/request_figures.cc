@@ -15,6 +15,11 @@ std::string field(const char* name, uint64_t value) {
 
 }  // namespace
 
+void RequestFigures::step() {
+  ++by_accepted_[0];
+  if (steps_++ < kStepsListed) by_step_.push_back(0);
+}
+
 void RequestFigures::drafted(size_t tokens, int64_t version) {
   ++drafts_;
   drafted_ += tokens;
@@ -24,8 +29,10 @@ void RequestFigures::drafted(size_t tokens, int64_t version) {
 void RequestFigures::accept(int32_t accepted) {
   const size_t most = by_accepted_.size() - 1;
   if (by_accepted_[0] == 0) return;
+  const size_t count = std::min(static_cast<size_t>(std::max(accepted, 0)), most);
   --by_accepted_[0];
-  ++by_accepted_[std::min(static_cast<size_t>(std::max(accepted, 0)), most)];
+  ++by_accepted_[count];
+  if (steps_ == by_step_.size()) by_step_.back() = static_cast<uint8_t>(count);
 }
 
 std::string RequestFigures::text(size_t tokens, const DraftService::Figures& arms) const {
@@ -39,7 +46,9 @@ std::string RequestFigures::text(size_t tokens, const DraftService::Figures& arm
   char mean[32];
   std::snprintf(mean, sizeof mean, "%.3f",
                 steps > 0 ? static_cast<double>(tokens) / static_cast<double>(steps) : 0.0);
-  std::string histogram, by_arm;
+  std::string histogram, by_arm, by_step;
+  for (const uint8_t count : by_step_)
+    by_step += (by_step.empty() ? "" : ",") + std::to_string(count);
   for (size_t i = 0; i <= last; ++i)
     histogram += (i > 0 ? "," : "") + std::to_string(by_accepted_[i]);
   for (size_t arm = 1; arm < arms.size(); ++arm) {
@@ -50,7 +59,8 @@ std::string RequestFigures::text(size_t tokens, const DraftService::Figures& arm
   }
   return "{\"accept_length\":" + std::string(mean) + "," + field("tokens", tokens) + "," +
          field("steps", steps) + "," + field("drafts", drafts_) + "," + field("drafted", drafted_) +
-         "," + field("accepted", accepted) + ",\"accepted_by_step\":[" + histogram + "]," +
+         "," + field("accepted", accepted) + ",\"accepted_by_step\":[" + histogram +
+         "],\"steps_accepted\":[" + by_step + "]," +
          field("draft_version", static_cast<uint64_t>(version_)) + ",\"arms\":{" + by_arm + "}}";
 }
 

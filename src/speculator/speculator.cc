@@ -194,6 +194,7 @@ void Speculator::request_start(const RequestStart& start, KeptRows* rows) {
         writer_ && start.completion && start.labels.capture && slot->rows_whole && slot->sampled;
     slot->trace.start(start, capture, options_.law_count);
     slot->figures = {};
+    slot->token_us = steady_us();
     if (start.completion) start_in_service(start);
   });
 }
@@ -209,6 +210,7 @@ void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
     child->sampled = parent->sampled;
     child->drafted_by = 0;
     child->figures = {};
+    child->token_us = parent->token_us;
     child->figures.step();
     service_->request_copied(from, to);
     // The step that gave the parent its first token gives each child one too.
@@ -222,6 +224,11 @@ void Speculator::token_served(int32_t slot_id, int32_t token) {
   slot->trace.serve(token);
   service_->token_served(slot_id, token);
   (slot->rollout() ? serve_.rollout_tokens : serve_.generated_tokens).add();
+  if (slot->rollout()) return;
+  const int64_t now_us = steady_us();
+  Histogram& waited = slot->trace.served() > 1 ? serve_.next_token_s : serve_.first_token_s;
+  waited.observe(static_cast<double>(now_us - slot->token_us) * 1e-6);
+  slot->token_us = now_us;
 }
 
 TraceDrop Speculator::drop_cause(const Slot& slot) const {
@@ -254,6 +261,7 @@ void Speculator::request_end(int32_t slot_id) {
   });
   slot->trace.stop();
   slot->trace.set_draft({}, {});
+  note_live();
   if (lender_ && !serving_some()) lender_->publish(kAllCores);
 }
 
@@ -351,6 +359,7 @@ void Speculator::trainer_ended(int exit_code, const std::string& sentence) {
     const std::lock_guard lock(trainer_end_mutex_);
     trainer_end_ = sentence;
   }
+  happened("trainer_ended", 0, sentence);
   serve_.trainer_restarts.add();
   serve_.trainer_last_exit_code.set(exit_code);
   if (lender_) lender_->forget_wish();

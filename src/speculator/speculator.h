@@ -16,6 +16,7 @@
 
 #include "aurora_seam.h"
 #include "base/core_lease.h"
+#include "live/live_history.h"
 #include "metrics/aurora_metrics.h"
 #include "speculator/core_schedule.h"
 #include "speculator/draft_engine.h"
@@ -46,15 +47,16 @@ struct SpeculatorOptions {
   int32_t law_count = 64;   // k of the recorded law
   size_t refused_max = 64;  // refused rows kept of one request
   float draft_prob_min = 0;
-  uint32_t depth_seed = 0;  // see DraftServiceOptions
-  std::string state_dir;    // where a trainer beside the server is spoken to; empty: there is none
+  uint32_t depth_seed = 0;                  // see DraftServiceOptions
+  std::function<bool(bool on)> train = {};  // pauses the trainer beside it; false: there is none
+  std::string state_dir;  // where a trainer beside the server is spoken to; empty: there is none
   double train_share = 0.25;  // see CoreScheduleOptions
   int cores = 1;              // that this process may use
 };
 
-// Engine thread, except metrics_text() and trainer_ended(). Nothing here waits for disk, trainer or
-// registry; whatever goes wrong inside is counted (aurora:speculator_errors_total) and the step
-// goes on as if there were no draft.
+// Engine thread, except metrics_text(), live_state(), turn() and trainer_ended(). Nothing here
+// waits for disk, trainer or registry; whatever goes wrong inside is counted
+// (aurora:speculator_errors_total) and the step goes on as if there were no draft.
 class Speculator : public Seam {
  public:
   explicit Speculator(SpeculatorOptions options);
@@ -74,6 +76,8 @@ class Speculator : public Seam {
   std::string labels_from(const std::map<std::string, std::string>& headers,
                           RequestLabels& labels) const override;
   std::string metrics_text() override;
+  std::string live_state(const std::string& seen) override;
+  std::string turn(const std::string& what, const std::string& to) override;
   std::string request_figures(int32_t slot) override;
   // The trainer beside this server has ended: for the figures, and no core is lent to it any more.
   // Any thread.
@@ -88,6 +92,7 @@ class Speculator : public Seam {
     bool sampled = true;     // false: --capture-rate left this request out
     int64_t drafted_by = 0;  // version of the draft in flight
     RequestFigures figures;
+    int64_t token_us = 0;  // when it began, or had its last token
 
     // Nobody reads a rollout: it is neither drafted for nor counted in the accept length.
     bool rollout() const { return trace.request().labels.rollout_of != 0; }
@@ -112,6 +117,8 @@ class Speculator : public Seam {
   void make_wishes(const std::vector<common_speculative_draft_params>& params);
   void hand_out(std::vector<common_speculative_draft_params>& params);
   void show_arms();
+  void note_live();
+  void happened(const char* kind, int64_t version, std::string text);
   void begin_serving();
   void lend_cores();
   void use_threads(int32_t threads);
@@ -122,6 +129,9 @@ class Speculator : public Seam {
   const SpeculatorOptions options_;
   Metrics metrics_;
   ServeMetrics serve_{metrics_};
+
+  LiveHistory live_;
+  std::atomic<bool> drafting_{true};  // the live page's switch
 
   std::mutex trainer_end_mutex_;
   std::string trainer_end_;  // how it last ended; empty: it has not

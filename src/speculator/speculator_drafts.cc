@@ -97,6 +97,7 @@ void Speculator::tell(const VersionVerdict& said) {
   if (away) serve_.rollbacks.add();
   LOG_INFO("speculator", "draft %lld %s: %s", static_cast<long long>(said.version),
            away ? "is put away" : "serves", said.reason.c_str());
+  happened(away ? "put_away" : "serves", said.version, said.reason);
   serve_.draft_version.set(static_cast<double>(said.instead));
   serve_.draft_on_trial.set(0);
   DraftVerdict verdict;
@@ -116,10 +117,15 @@ void Speculator::adopt_if_ready() {
   if (!next.engine) return;
   serve_.swaps.add();
   schedule_.new_draft(steady_us());
+  const int64_t begin_us = steady_us();
   const int64_t version = next.engine->version();
   next.engine->set_threads(threads_);
   service_->adopt(std::move(next.engine), next.replay_accept_len, kReplayDepth);
-  if (service_->trying()) serve_.draft_on_trial.set(static_cast<double>(version));
+  serve_.swap_s.observe(static_cast<double>(steady_us() - begin_us) * 1e-6);
+  if (service_->trying()) {
+    serve_.draft_on_trial.set(static_cast<double>(version));
+    happened("trial", version, "is compared with the one in service");
+  }
   wanted_changed_ = true;
 }
 
@@ -141,7 +147,7 @@ void Speculator::make_wishes(const std::vector<common_speculative_draft_params>&
     Slot& slot = slots_[i];
     slot.trace.set_draft({}, {});
     slot.drafted_by = 0;
-    if (!params[i].drafting || !slot.trace.active() || !slot.speculates()) continue;
+    if (!params[i].drafting || !slot.trace.active() || !slot.speculates() || !drafting_) continue;
     DraftService::Wish wish;
     wish.slot = static_cast<int32_t>(i);
     wish.next = params[i].id_last;
@@ -172,9 +178,12 @@ void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
       serve_.drafting_skipped(DraftSkip::kKvShort).add(wishes_.size());
     if (service_->serving() == 0 && !wishes_.empty())
       serve_.drafting_skipped(DraftSkip::kNoDraft).add();
+    const int64_t begin_us = steady_us();
     service_->draft(wishes_, drafts_max);
+    serve_.draft_s.observe(static_cast<double>(steady_us() - begin_us) * 1e-6);
     hand_out(params);
     show_arms();
+    if (live_.due(serve_.generated_tokens.value())) note_live();
   });
 }
 

@@ -110,6 +110,34 @@ TEST_F(CompanionTest, WorkThatAnotherDoesIsLookedAtNowAndThen) {
   EXPECT_EQ(ends_, 0);
 }
 
+// The live page's switch for training. Who stands still is still ended with the server.
+TEST_F(CompanionTest, AHeldChildStandsStillUntilItIsLetGo) {
+  keep("while :; do echo . >> beats; sleep 0.02; done");
+  wait_starts(1);
+  const auto beats = [this] {
+    std::ifstream in(dir_ / "beats", std::ios::ate);
+    return in ? static_cast<int64_t>(in.tellg()) : 0;
+  };
+  const auto wait_beats = [&](int64_t count) {
+    const int64_t give_up_us = steady_us() + kWaitUs;
+    while (beats() < count && steady_us() < give_up_us) usleep(10'000);
+    EXPECT_GE(beats(), count);
+  };
+  wait_beats(2);
+  companion_->hold(true);
+  usleep(500'000);
+  const int64_t stood = beats();
+  usleep(300'000);
+  EXPECT_EQ(beats(), stood);
+  companion_->hold(false);
+  wait_beats(stood + 4);
+  companion_->hold(true);
+  usleep(300'000);
+  const int64_t begin_us = steady_us();
+  companion_.reset();
+  EXPECT_LT(steady_us() - begin_us, 8'000'000) << "SIGTERM reaches it";
+}
+
 // A system that starts no process now may do so later.
 TEST_F(CompanionTest, AFailedStartIsTriedAgain) {
   CompanionOptions options;

@@ -10,7 +10,7 @@ TEST(RequestFigures, NothingDrafted) {
   for (int i = 0; i < 3; ++i) figures.step();
   EXPECT_EQ(figures.text(3, {}),
             R"({"accept_length":1.000,"tokens":3,"steps":3,"drafts":0,"drafted":0,"accepted":0,)"
-            R"("accepted_by_step":[3],"draft_version":0,"arms":{}})");
+            R"("accepted_by_step":[3],"steps_accepted":[0,0,0],"draft_version":0,"arms":{}})");
 }
 
 TEST(RequestFigures, AcceptedTokensMoveTheirStep) {
@@ -27,7 +27,8 @@ TEST(RequestFigures, AcceptedTokensMoveTheirStep) {
   EXPECT_EQ(
       figures.text(25, arms),
       R"({"accept_length":5.000,"tokens":25,"steps":5,"drafts":4,"drafted":64,"accepted":20,)"
-      R"("accepted_by_step":[2,0,2,0,0,0,0,0,0,0,0,0,0,0,0,0,1],"draft_version":4,)"
+      R"("accepted_by_step":[2,0,2,0,0,0,0,0,0,0,0,0,0,0,0,0,1],)"
+      R"("steps_accepted":[0,2,0,2,16],"draft_version":4,)"
       R"("arms":{"request_text":{"drafted":16,"accepted":0},"chain":{"drafted":48,"accepted":20}}})");
 }
 

@@ -75,7 +75,7 @@ struct RequestStart {
   bool tools = false;    // such a one that begins with a tool call
 };
 
-// All calls come from the thread that owns the engine, except metrics_text() and labels_from().
+// All calls come from the thread that owns the engine, except those that say "any thread".
 // None may throw, none waits for disk, trainer or registry.
 class Seam {
  public:
@@ -105,13 +105,18 @@ class Seam {
   virtual std::string labels_from(const std::map<std::string, std::string>& headers,
                                   RequestLabels& labels) const = 0;
   virtual std::string metrics_text() = 0;  // any thread
+  // Any thread. What the live page draws, JSON; seen: "seen" of the answer before it, or "".
+  virtual std::string live_state(const std::string& seen) = 0;
+  // Any thread. A switch of the live page: drafting or training, on or off. A sentence when there
+  // is no such thing, else "".
+  virtual std::string turn(const std::string& what, const std::string& to) = 0;
   // Before request_end(): what drafting did for it, JSON, or "".
   virtual std::string request_figures(int32_t slot) = 0;
 };
 
 // Both set once, before the server starts.
 inline Seam* seam = nullptr;
-inline const char* front_page = nullptr;  // HTML at "/"
+inline const char* live_page = nullptr;  // HTML at "/" and "/aurora"
 
 inline std::atomic<uint64_t> log_lines_dropped{0};  // of llama.cpp's log: nobody read it
 
