@@ -20,12 +20,12 @@
 #include "base/status.h"
 #include "chat.h"
 #include "common.h"
+#include "draft/taps.h"
 #include "llama-cpp.h"
 #include "llama-ext.h"
 #include "registry/target_fingerprint.h"
 #include "trace/record.h"
 #include "trace/trace_buffer.h"
-#include "train/target_weights.h"
 
 namespace aurora {
 namespace {

@@ -26,7 +26,7 @@ function(llama_library name file)
   target_link_libraries(${name} INTERFACE ${ARGN})
 endfunction()
 
-llama_library(llama_lib_ggml_base ggml/src/libggml-base.a Threads::Threads ${CMAKE_DL_LIBS} m)
+llama_library(llama_lib_ggml_base ggml/src/libggml-base.a OpenMP::OpenMP_CXX Threads::Threads ${CMAKE_DL_LIBS} m)
 llama_library(llama_lib_ggml_cpu ggml/src/libggml-cpu.a llama_lib_ggml_base OpenMP::OpenMP_CXX)
 llama_library(llama_lib_ggml ggml/src/libggml.a llama_lib_ggml_cpu)
 llama_library(llama_lib_llama src/libllama.a llama_lib_ggml)

@@ -20,7 +20,7 @@
 #include "cli/serve_options.h"
 #include "cli/server_flags.h"
 #include "cli/state_dir.h"
-#include "gguf.h"
+#include "draft/gguf_file.h"
 #include "kernels/kernels.h"
 #include "live/live_page.h"
 #include "nats/nats_url.h"
@@ -33,17 +33,14 @@ int llama_server(int argc, char** argv);
 namespace aurora {
 namespace {
 
-using Gguf = std::unique_ptr<gguf_context, void (*)(gguf_context*)>;
-
 // The file's header, or why this file cannot be a target.
-Result<Gguf> open_target(const std::string& path) {
+Result<std::unique_ptr<GgufFile>> open_target(const std::string& path) {
   if (!std::filesystem::is_regular_file(path)) {
     return Status::not_found("there is no model file " + path + "; give -m FILE.gguf");
   }
-  Gguf file(gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
+  auto file = GgufFile::open(path);
   if (!file) return Status::invalid(path + " is not a GGUF model; give the target's .gguf file");
-  const int64_t key = gguf_find_key(file.get(), "general.architecture");
-  if (key < 0 || gguf_get_kv_type(file.get(), key) != GGUF_TYPE_STRING) {
+  if (!(*file)->text("general.architecture")) {
     return Status::invalid(path + " names no architecture; give the target's .gguf file");
   }
   return file;
@@ -57,12 +54,11 @@ bool can_be_tapped(const std::string& architecture) {
 Status check_target(const ServeOptions& options) {
   const auto file = open_target(options.model);
   if (!file) return file.status();
-  const std::string architecture =
-      gguf_get_val_str(file->get(), gguf_find_key(file->get(), "general.architecture"));
+  const std::string architecture = *(*file)->text("general.architecture");
   if (can_be_tapped(architecture)) {
     if (!options.deterministic) return Status::ok();
     if (Status status = check_deterministic_flags(options); !status) return status;
-    return check_deterministic_target(file->get(), architecture);
+    return check_deterministic_target((*file)->meta(), architecture);
   }
   return Status::invalid(
       "architecture '" + architecture +

@@ -1,13 +1,11 @@
 #include "registry/target_fingerprint.h"
 
-#include <gguf.h>
-
 #include <algorithm>
 #include <filesystem>
-#include <memory>
 #include <vector>
 
 #include "base/fingerprint.h"
+#include "draft/gguf_file.h"
 
 namespace aurora {
 namespace {
@@ -20,13 +18,13 @@ constexpr uint64_t kTensorPieceBytes = 4096;
 Result<std::string> target_fingerprint(const std::string& path) {
   std::vector<FilePiece> pieces = {{0, kEndBytes}};
   if (auto named = file_fingerprint(path, {}); !named) return named.status();
-  const std::unique_ptr<gguf_context, void (*)(gguf_context*)> file(
-      gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
+  const auto file = GgufFile::open(path);
   if (!file) return Status::invalid(path + " is not a GGUF model");
-  const uint64_t data = gguf_get_data_offset(file.get());
-  for (int64_t i = 0; i < gguf_get_n_tensors(file.get()); ++i) {
-    const uint64_t begin = data + gguf_get_tensor_offset(file.get(), i);
-    const uint64_t bytes = gguf_get_tensor_size(file.get(), i);
+  const gguf_context* meta = (*file)->meta();
+  const uint64_t data = gguf_get_data_offset(meta);
+  for (int64_t i = 0; i < gguf_get_n_tensors(meta); ++i) {
+    const uint64_t begin = data + gguf_get_tensor_offset(meta, i);
+    const uint64_t bytes = gguf_get_tensor_size(meta, i);
     const uint64_t piece = std::min(bytes, kTensorPieceBytes);
     pieces.push_back({begin, piece});
     pieces.push_back({begin + (bytes - piece) / 2, piece});

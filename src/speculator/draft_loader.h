@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
+#include "draft/draft_check.h"
 #include "metrics/aurora_metrics.h"
 #include "registry/registry.h"
-#include "speculator/draft_check.h"
 #include "speculator/draft_engine.h"
 
 namespace aurora {

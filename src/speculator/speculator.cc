@@ -9,13 +9,13 @@
 #include "base/hash_share.h"
 #include "base/log.h"
 #include "common.h"
+#include "draft/taps.h"
 #include "llama-ext.h"
 #include "metrics/parse.h"
 #include "speculative.h"
 #include "speculator/request_labels.h"
 #include "speculator/scoped_timer.h"
 #include "speculator/tap_row.h"
-#include "trace/taps.h"
 
 namespace aurora {
 namespace {

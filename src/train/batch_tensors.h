@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "train/draft_weights.h"
+#include "draft/draft_weights.h"
 #include "train/packed_batch.h"
 
 namespace aurora {

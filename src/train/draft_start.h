@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "train/draft_weights.h"
+#include "draft/draft_weights.h"
 
 namespace aurora {
 

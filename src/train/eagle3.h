@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "train/draft_weights.h"
+#include "draft/draft_weights.h"
 
 namespace aurora {
 

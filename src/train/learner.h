@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/status.h"
+#include "draft/draft_weights.h"
 #include "trace/record.h"
-#include "train/draft_weights.h"
 
 namespace aurora {
 

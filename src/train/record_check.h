@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "draft/draft_weights.h"
 #include "trace/record.h"
-#include "train/draft_weights.h"
 
 namespace aurora {
 

@@ -5,7 +5,8 @@
 #include <optional>
 #include <string_view>
 
-#include "train/gguf_file.h"
+#include "draft/gguf_file.h"
+#include "draft/taps.h"
 
 namespace aurora {
 namespace {
@@ -66,12 +67,6 @@ std::vector<float> pass_last_tap(int hidden) {
 
 }  // namespace
 
-void default_tap_layers(int target_layers, int out[3]) {
-  out[0] = std::min(2, target_layers - 1);
-  out[1] = target_layers / 2;
-  out[2] = target_layers - 1;
-}
-
 struct TargetWeights::Impl {
   std::unique_ptr<GgufFile> file;
   std::string architecture;
@@ -128,7 +123,7 @@ Status TargetWeights::Impl::find_tensors() {
   Status failure;
   const auto find = [&](const std::string& tensor_name, int64_t rows, int64_t cols) {
     auto found = file->tensor(tensor_name, rows, cols);
-    if (found && !can_dequantise(*found)) {
+    if (found && !can_dequantise(found->type)) {
       found = Status::invalid(file->path() + ": tensor " + tensor_name + " is of an unknown type");
     }
     if (!found && failure) failure = found.status();
@@ -162,7 +157,11 @@ TargetWeights::TargetWeights(std::unique_ptr<Impl> impl) : impl_(std::move(impl)
 TargetWeights::~TargetWeights() = default;
 
 Result<std::unique_ptr<TargetWeights>> TargetWeights::open(const std::string& path) {
-  auto file = GgufFile::open(path);
+  auto file = GgufFile::open_mapped(path);
+  // Whoever names a file that is no model has to name another one: no later try helps.
+  if (!file && file.status().code() == StatusCode::kCorrupt) {
+    return Status::invalid(file.status().message());
+  }
   if (!file) return file.status();
   auto impl = std::make_unique<Impl>();
   impl->file = std::move(*file);

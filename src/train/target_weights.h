@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "train/draft_weights.h"
+#include "draft/draft_weights.h"
 
 namespace aurora {
 
@@ -40,9 +40,5 @@ class TargetWeights {
   explicit TargetWeights(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-// {2, n/2, n-1}: low and middle as in EAGLE-3 (arXiv 2503.01840), high = input of the last layer so
-// that fc = [0 0 I] and the copied last layer reproduce the target's own last step.
-void default_tap_layers(int target_layers, int out[3]);
 
 }  // namespace aurora

@@ -7,7 +7,7 @@
 
 #include "base/background.h"
 #include "base/status.h"
-#include "train/draft_file.h"
+#include "draft/draft_file.h"
 #include "train/learner.h"
 #include "train/train_loop.h"
 

@@ -1,4 +1,4 @@
-#include "train/draft_file.h"
+#include "draft/draft_file.h"
 
 #include <gguf.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "train/gguf_file.h"
+#include "draft/gguf_file.h"
 #include "train/llama_draft.h"
 #include "train/target_weights.h"
 #include "train/temp_file.h"
@@ -161,7 +161,7 @@ TEST_F(DraftFile, RefusesWeightsThatCannotServe) {
 TEST_F(DraftFile, RefusesFilesThatAreNoDraft) {
   EXPECT_NE(read_draft_file(target_.path()).status().message().find("not a draft"),
             std::string::npos);
-  EXPECT_EQ(read_draft_file("/nowhere/draft.gguf").status().code(), StatusCode::kIo);
+  EXPECT_EQ(read_draft_file("/nowhere/draft.gguf").status().code(), StatusCode::kNotFound);
   ASSERT_TRUE(write());
   const auto bytes = std::filesystem::file_size(file_.path());
   for (int part = 0; part < 16; ++part) {

@@ -5,9 +5,9 @@
 
 #include "base/check.h"
 #include "common.h"
+#include "draft/draft_file.h"
 #include "llama-cpp.h"
 #include "llama-ext.h"
-#include "train/draft_file.h"
 
 namespace aurora {
 namespace {

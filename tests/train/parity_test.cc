@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "train/draft_file.h"
+#include "draft/draft_file.h"
 #include "train/draft_start.h"
 #include "train/eagle3_forward.h"
 #include "train/llama_draft.h"

@@ -8,7 +8,7 @@
 #include <random>
 
 #include "base/check.h"
-#include "train/gguf_file.h"
+#include "draft/gguf_file.h"
 
 namespace aurora {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "train/draft_file.h"
+#include "draft/draft_file.h"
 #include "train/temp_file.h"
 #include "train/tiny_target.h"
 

@@ -1,4 +1,4 @@
-#include "speculator/draft_check.h"
+#include "draft/draft_check.h"
 
 #include <gtest/gtest.h>
 
@@ -6,8 +6,8 @@
 #include <limits>
 #include <random>
 
+#include "draft/draft_file_maker.h"
 #include "registry/temp_dir.h"
-#include "speculator/draft_file_maker.h"
 
 namespace aurora {
 namespace {
@@ -67,13 +67,13 @@ TEST_F(DraftCheckTest, SoundFilesPassInEveryType) {
     write_tiny_draft(path(), draft);
     const Result<DraftFileInfo> info = check();
     ASSERT_TRUE(info) << ggml_type_name(type) << ": " << info.status().to_string();
-    EXPECT_EQ(info->hidden, 64);
-    EXPECT_EQ(info->heads, 4);
-    EXPECT_EQ(info->kv_heads, 2);
-    EXPECT_EQ(info->head_dim, 16);
-    EXPECT_EQ(info->ff, 96);
+    EXPECT_EQ(info->shape.hidden, 64);
+    EXPECT_EQ(info->shape.heads, 4);
+    EXPECT_EQ(info->shape.kv_heads, 2);
+    EXPECT_EQ(info->shape.head_dim, 16);
+    EXPECT_EQ(info->shape.ff, 96);
     EXPECT_EQ(info->vocab, 6);
-    EXPECT_EQ(info->tap_layers[2], 5);
+    EXPECT_EQ(info->shape.tap_layers[2], 5);
     EXPECT_EQ(info->bytes, std::filesystem::file_size(path()));
   }
 }

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/status.h"
-#include "train/draft_weights.h"
+#include "draft/draft_weights.h"
 
 namespace aurora {
 

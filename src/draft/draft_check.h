@@ -5,17 +5,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 
 #include "base/status.h"
+#include "draft/draft_weights.h"
+#include "draft/tokenizer_digest.h"
 
 namespace aurora {
-
-// tokenizer.ggml.* key -> sha256 of its value: what makes two files number the same tokens alike.
-using TokenizerDigest = std::map<std::string, std::string>;
-Result<TokenizerDigest> tokenizer_digest(
-    const std::string& gguf_path);  // of the target, once at start
 
 struct DraftTarget {
   int hidden = 0;
@@ -25,13 +21,8 @@ struct DraftTarget {
 };
 
 struct DraftFileInfo {
-  int hidden = 0;
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-  int ff = 0;
+  DraftShape shape;
   int64_t vocab = 0;  // draft vocabulary: rows of d2t
-  int tap_layers[3] = {0, 0, 0};
   uint64_t bytes = 0;
 };
 

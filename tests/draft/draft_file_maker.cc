@@ -1,4 +1,4 @@
-#include "speculator/draft_file_maker.h"
+#include "draft/draft_file_maker.h"
 
 #include <gtest/gtest.h>
 
