@@ -22,6 +22,8 @@ constexpr Command kCommands[] = {
     {"rollouts", aurora::rollouts_main,
      "answers recorded prompts again while a server is idle, for its draft to learn from"},
     {"status", aurora::status_main, "servers and trainers: versions, accept length, lag, drops"},
+    {"drafts", aurora::drafts_main,
+     "to and from the heads that SGLang and vLLM serve: export, import"},
     {"bench", aurora::bench_main,
      "verify: cost of a verify batch; learn: training recipes; flywheel: served speed, all arms"},
 };
