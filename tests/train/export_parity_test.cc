@@ -5,10 +5,8 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <map>
 #include <random>
-#include <sstream>
 
 #include "draft/draft_file.h"
 #include "draft/head_files.h"
@@ -25,7 +23,8 @@ using Vector = std::vector<double>;
 // The exported file alone; sizes from its shapes, numbers from TinyTarget.
 class Reference {
  public:
-  Reference(const std::string& path, const char* layer) : layer_(layer) {
+  Reference(const std::string& path, const char* layer, bool norm_before_residual)
+      : layer_(layer), norm_before_residual_(norm_before_residual) {
     auto file = SafetensorsFile::open(path);
     EXPECT_TRUE(file) << file.status().to_string();
     for (const SafeTensor& tensor : file->tensors()) {
@@ -37,19 +36,25 @@ class Reference {
   }
 
   Vector fuse(std::span<const float> taps) const {
-    return times("fc.weight", {taps.begin(), taps.end()});
+    const Vector a = {taps.begin(), taps.end()};
+    return times("fc.weight",
+                 weights_.contains("input_norm.weight") ? norm("input_norm.weight", a) : a);
   }
 
-  // One more (token embedding, g) at the next position: its pre-norm output.
-  Vector step(std::span<const float> embedding, const Vector& g) {
-    Vector z = norm(in_layer("input_layernorm"), {embedding.begin(), embedding.end()});
+  // One more (token, g) at the next position: its pre-norm output. The embedding is the target's,
+  // where the head brings none.
+  Vector step(int32_t token, const std::vector<float>& target_embedding, const Vector& g) {
+    const auto own = weights_.find("embed_tokens.weight");
+    const float* row = (own == weights_.end() ? target_embedding : own->second).data() + token * 64;
+    Vector z = norm(in_layer("input_layernorm"), {row, row + 64});
     const Vector right = norm(in_layer("hidden_norm"), g);
     z.insert(z.end(), right.begin(), right.end());
     const int position = static_cast<int>(keys_.size());
     const Vector q = rotated(times(in_layer("self_attn.q_proj"), z), position);
     keys_.push_back(rotated(times(in_layer("self_attn.k_proj"), z), position));
     values_.push_back(times(in_layer("self_attn.v_proj"), z));
-    Vector h = plus(times(in_layer("self_attn.o_proj"), attend(q)), g);
+    const Vector h =
+        plus(times(in_layer("self_attn.o_proj"), attend(q)), norm_before_residual_ ? right : g);
     const Vector u = norm(in_layer("post_attention_layernorm"), h);
     const Vector gate = times(in_layer("mlp.gate_proj"), u), up = times(in_layer("mlp.up_proj"), u);
     Vector inner(gate.size());
@@ -122,6 +127,7 @@ class Reference {
   }
 
   const std::string layer_;
+  const bool norm_before_residual_;
   std::map<std::string, std::vector<float>> weights_;
   std::vector<Vector> keys_, values_;
 };
@@ -129,6 +135,9 @@ class Reference {
 class ExportParity : public testing::Test {
  protected:
   ExportParity() {
+    std::mt19937 words(4);
+    for (size_t i = 0; i < kRow + kSteps + 1; ++i)
+      tokens_.push_back(static_cast<int32_t>(words() % kTinyVocab));
     write_tiny_target(target_, {});
     auto target = TargetWeights::open(target_);
     std::vector<int64_t> vocab;
@@ -144,56 +153,76 @@ class ExportParity : public testing::Test {
     EXPECT_TRUE(write_draft_file(draft_, draft, target_, DraftDtype::kF32));
   }
 
-  const TempDir dir_;
-  const std::string target_ = dir_.file("target.gguf"), draft_ = dir_.file("draft.gguf");
-};
+  // The draft in llama.cpp against its export in the layer above, kSteps tokens behind row kRow.
+  void compare(const RawDraft& raw, Dialect dialect, const char* layer) {
+    const std::string name = std::to_string(compared_++), draft = dir_.file(name + ".gguf");
+    const auto tokenizer = GgufFile::open(target_);
+    ASSERT_TRUE(tokenizer);
+    ASSERT_TRUE(write_raw_draft(draft, raw, **tokenizer));
+    auto llama = LlamaDraft::open(target_, draft, {.threads = 1, .context = 256, .kv_f32 = true});
+    ASSERT_TRUE(llama) << llama.status().to_string();
+    const auto rows = (*llama)->run_target(tokens_);
+    ASSERT_TRUE(rows);
+    const auto expected = (*llama)->draft(rows->taps, tokens_, kRow, kSteps,
+                                          std::span(tokens_).subspan(kRow + 2, kSteps - 1));
+    ASSERT_TRUE(expected);
 
-TEST_F(ExportParity, LogitsOfTheExportAreTheDrafts) {
-  constexpr int kRow = 20, kSteps = 3;
-  std::mt19937 rng(4);
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < kRow + kSteps + 1; ++i)
-    tokens.push_back(static_cast<int32_t>(rng() % kTinyVocab));
-  auto llama = LlamaDraft::open(target_, draft_, {.threads = 1, .context = 256, .kv_f32 = true});
-  ASSERT_TRUE(llama) << llama.status().to_string();
-  const auto rows = (*llama)->run_target(tokens);
-  ASSERT_TRUE(rows);
-  const auto expected = (*llama)->draft(rows->taps, tokens, kRow, kSteps,
-                                        std::span(tokens).subspan(kRow + 2, kSteps - 1));
-  ASSERT_TRUE(expected);
-  const std::vector<float> embedding = tiny_values("token_embd.weight", kTinyVocab * 64, 1);
-  const auto embedded = [&](int row) {
-    return std::span(embedding).subspan(static_cast<size_t>(tokens[static_cast<size_t>(row)]) * 64,
-                                        64);
-  };
-  const auto raw = read_raw_draft(draft_);
-  ASSERT_TRUE(raw);
-  for (const auto& [dialect, layer] :
-       {std::pair(Dialect::kSpecForge, "midlayer"), std::pair(Dialect::kVllm, "layers.0")}) {
-    const std::string dir = dir_.file(layer);
-    ASSERT_TRUE(export_head(*raw, dir, {.dialect = dialect, .type = {}, .verifier = ""}));
-    Reference reference(dir + "/model.safetensors", layer);
+    ASSERT_TRUE(
+        export_head(raw, dir_.file(name), {.dialect = dialect, .type = {}, .verifier = ""}));
+    Reference reference(dir_.file(name) + "/model.safetensors", layer, raw.norm_before_residual);
     Vector state;
-    for (int row = 0; row <= kRow; ++row) {
-      const size_t width = 3 * 64;
-      state = reference.step(
-          embedded(row + 1),
-          reference.fuse(std::span(rows->taps).subspan(static_cast<size_t>(row) * width, width)));
+    for (size_t row = 0; row <= kRow; ++row) {
+      const auto taps = std::span(rows->taps).subspan(row * 3 * 64, 3 * 64);
+      state = reference.step(tokens_[row + 1], embedding_, reference.fuse(taps));
     }
     double worst = 0, largest = 0;
-    for (int k = 0; k < kSteps; ++k) {
-      if (k > 0) state = reference.step(embedded(kRow + 1 + k), state);
+    for (size_t k = 0; k < kSteps; ++k) {
+      if (k > 0) state = reference.step(tokens_[kRow + 1 + k], embedding_, state);
       const Vector ours = reference.logits(state);
-      const std::vector<float>& theirs = expected->logits[static_cast<size_t>(k)];
-      ASSERT_EQ(ours.size(), theirs.size());
+      ASSERT_EQ(ours.size(), expected->logits[k].size());
       for (size_t v = 0; v < ours.size(); ++v) {
-        worst = std::max(worst, std::abs(ours[v] - double{theirs[v]}));
+        worst = std::max(worst, std::abs(ours[v] - double{expected->logits[k][v]}));
         largest = std::max(largest, std::abs(ours[v]));
       }
     }
     EXPECT_GT(largest, 0.1);
     EXPECT_LT(worst / largest, 2e-4) << layer;
   }
+
+  static constexpr size_t kRow = 20, kSteps = 3;
+  const std::vector<float> embedding_ = tiny_values("token_embd.weight", kTinyVocab * 64, 1);
+  std::vector<int32_t> tokens_;
+  int compared_ = 0;
+  const TempDir dir_;
+  const std::string target_ = dir_.file("target.gguf"), draft_ = dir_.file("draft.gguf");
+};
+
+TEST_F(ExportParity, LogitsOfTheExportAreTheDrafts) {
+  const auto raw = read_raw_draft(draft_);
+  ASSERT_TRUE(raw);
+  compare(*raw, Dialect::kSpecForge, "midlayer");
+  compare(*raw, Dialect::kVllm, "layers.0");
+}
+
+// What a head of others may have, and ours have not: nobody but llama.cpp says what it does with
+// it.
+TEST_F(ExportParity, VariantsToo) {
+  auto raw = read_raw_draft(draft_);
+  ASSERT_TRUE(raw);
+  std::mt19937 rng(8);
+  std::normal_distribution<float> noise(0, 0.5f);
+  const auto random = [&](size_t count) {
+    std::vector<float> values(count);
+    for (float& value : values) value = noise(rng);
+    const auto bytes = std::as_bytes(std::span(values));
+    return RawTensor{GGML_TYPE_F32, {bytes.begin(), bytes.end()}};
+  };
+  raw->norm_before_residual = true;
+  compare(*raw, Dialect::kSpeculators, "layers.0");
+  raw->norm_before_fc = true;
+  raw->tensors["enc.output_norm.weight"] = random(3 * 64);
+  raw->tensors["token_embd.weight"] = random(kTinyVocab * 64);
+  compare(*raw, Dialect::kSpecForge, "midlayer");
 }
 
 TEST_F(ExportParity, ComesBackAsTheSameFile) {

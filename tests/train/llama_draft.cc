@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "common.h"
-#include "draft/draft_file.h"
+#include "draft/raw_draft.h"
 #include "llama-cpp.h"
 #include "llama-ext.h"
 
@@ -59,12 +59,12 @@ Result<std::unique_ptr<LlamaDraft>> LlamaDraft::open(const std::string& target_p
                                                      const std::string& draft_path,
                                                      const Options& options) {
   start_backend();
-  auto weights = read_draft_file(draft_path);
-  if (!weights) return weights.status();
+  auto raw = read_raw_draft(draft_path);
+  if (!raw) return raw.status();
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  impl->d2t = weights->d2t;
-  impl->hidden = weights->shape.hidden;
+  impl->d2t = raw->d2t;
+  impl->hidden = raw->shape.hidden;
   impl->target_model.reset(
       llama_model_load_from_file(target_path.c_str(), llama_model_default_params()));
   impl->draft_model.reset(
