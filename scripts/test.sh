@@ -1,5 +1,5 @@
 #!/bin/bash
-# Every check of `make test` after the build: layout, sanitizers, fast tests, slow tests. All stages run even where one
+# Every check of `make test` after the build: CPU, layout, sanitizers, fast tests, slow tests. All stages run even where one
 # fails; the last line counts the tests of all of them, as ctest would.
 #     scripts/test.sh [BUILD_DIR]
 set -u
@@ -36,11 +36,22 @@ sanitized() {  # sanitized SANITIZERS: the parts that hold no llama.cpp and no L
     run_plain ctest --test-dir "$folder" --output-on-failure -j "$jobs" --no-tests=error
 }
 
+cpu() {  # which kernels, of ours and of stock, the tests ran on
+  LC_ALL=C lscpu | grep -E '^(Model name|CPU\(s\)):' || grep -m 1 '^model name' /proc/cpuinfo || uname -m
+  local flags has=""
+  flags=" $(grep -m 1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2) "
+  for flag in avx2 avx512f avx512_vnni amx_int8; do
+    case "$flags" in *" $flag "*) has+=" $flag" ;; *) has+=" no-$flag" ;; esac
+  done
+  echo "flags:$has"
+}
+
 AURORA_TEST_TARGET="$(scripts/fetch_model.py | tail -n 1)"  # the parity test on a real target
 export AURORA_TEST_TARGET
 AURORA_NATS_SERVER="${AURORA_NATS_SERVER:-$(scripts/fetch_nats_server.py | tail -n 1)}"
 export AURORA_NATS_SERVER
 
+stage cpu cpu
 stage layout layout
 stage address-undefined sanitized address,undefined
 stage thread sanitized thread
