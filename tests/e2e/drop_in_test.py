@@ -3,6 +3,7 @@
 
     tests/e2e/drop_in_test.py BUILD_DIR
 """
+import concurrent.futures
 import http.client
 import json
 import os
@@ -306,6 +307,29 @@ class Starts(unittest.TestCase):
                 answers = post(server, "/completion", {**body, "n_predict": 8})
                 self.assertEqual([answer["content"] for answer in answers], ["", ""])
             self.assertEqual(server.metric("requests_processing", "llamacpp"), 0)
+
+    def test_a_waiting_task_that_takes_no_slot_leaves_its_turn(self):
+        """One slot is in use and tasks wait for it: those behind one that needs no slot, or is refused, must be served too."""
+        wrong_grammar = ("/completion", {"prompt": "Salt", "n_predict": 2, "grammar": "root ::= missing"})
+        erase = ("/slots/0?action=erase", {})
+        with tempfile.TemporaryDirectory() as folder, \
+             Server(BUILD, MODEL, "-t", "1", "-c", "1024", "-np", "1", "--train", "off", "--slot-save-path", folder) as server, \
+             concurrent.futures.ThreadPoolExecutor(4) as pool:
+            waiting = lambda: server.metric("requests_deferred", "llamacpp")
+            for path, body in (wrong_grammar, erase):
+                with self.subTest(path):
+                    long = pool.submit(server.complete, "Salt", 300)
+                    server.wait(lambda: server.metric("requests_processing", "llamacpp") == 1, 10)
+                    first = pool.submit(post, server, path, body)
+                    server.wait(lambda: waiting() == 1, 10)
+                    second = pool.submit(server.complete, "Sugar", 4)
+                    server.wait(lambda: waiting() == 2, 10)
+                    self.assertEqual(long.result(60)["tokens_predicted"], 300)
+                    try:
+                        self.assertEqual(second.result(20)["tokens_predicted"], 4)
+                    finally:
+                        server.complete("One more takes the next one out of the queue.", 1)
+                    self.assertEqual(first.result(20).get("status"), 400 if body else None)
 
     def test_stock_kernels(self):
         """On a CPU with AMX these are tiles: their set-up must survive the compiler."""
