@@ -62,8 +62,7 @@ Status check_target(const ServeOptions& options) {
   }
   return Status::invalid(
       "architecture '" + architecture +
-      "' does not name its layer outputs in llama.cpp, so it cannot be tapped; serve it with "
-      "llama-server");
+      "' has no layer outputs in llama.cpp that a draft could read; serve it with llama-server");
 }
 
 Status check_rollouts(const ServeOptions& options) {

@@ -53,7 +53,8 @@ class BadInput(unittest.TestCase):
             self.refused(sentence, "-m", file.name, *flags)
 
     def test_target_without_layer_outputs(self):
-        self.refused_architecture("does not name its layer outputs", b"mamba2-of-the-future")
+        for architecture in (b"mamba2-of-the-future", b"gemma3n", b"llada", b"t5"):
+            self.refused_architecture("has no layer outputs", architecture)
 
     def test_value_out_of_range(self):
         self.refused("--draft-depth is '99'", "-m", MODEL, "--draft-depth", "99")

@@ -24,6 +24,8 @@ FLAGS = [
     "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_OPENSSL=ON", "-DGGML_CCACHE=OFF",
 ]
 TARGETS = ["llama-server", "llama-server-impl"]
+# Their layer outputs have rows of several streams (gemma3n), they do not write token by token, or are drafts themselves.
+NO_TARGETS = {"gemma3n", "t5", "dream", "llada", "llada-moe", "rnd1", "gemma-embedding", "dflash", "pockettts"}
 KEEP_ENTRIES = 4  # older cache entries are removed: each is about 400 MB
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -148,7 +150,8 @@ def write_tap_architectures(source):
     tapped = set()
     for path in (source / "src" / "models").glob("*.cpp"):
         text = path.read_text()
-        if "\"l_out\"" in text or "res->t_layer_inp[" in text:
+        one_stream = "build_hc_post(" not in text  # hyper-connections keep several, and only some have a tap of their mean
+        if "res->t_layer_inp[" in text or one_stream and "\"l_out\"" in text:
             tapped.update(re.findall(r"(llama_model_\w+)::", text))
     lines, pending = [], []
     for line in model_cc.splitlines():
@@ -158,7 +161,7 @@ def write_tap_architectures(source):
             pending.append(case.group(1))
         if built:
             if built.group(1) in tapped:
-                lines += [f"    \"{names[arch]}\",\n" for arch in pending if arch in names]
+                lines += [f"    \"{names[arch]}\",\n" for arch in pending if names.get(arch, "gemma3n") not in NO_TARGETS]
             pending = []
         elif line.strip() and not case:
             pending = []
