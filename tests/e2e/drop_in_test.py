@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import tiny_mmproj
 from aurora_server import ROOT, Server, default_model, failed
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ROOT / "build")
@@ -228,6 +229,43 @@ class WithDraft(unittest.TestCase):
         self.assertGreater(server.metric(names[0]), drafts)
         server.wait(lambda: server.metric(names[1]) > written, 10)
         return answer
+
+
+class Targets(unittest.TestCase):
+    def test_in_two_files_and_with_experts(self):
+        """Served, captured and drafted for like any other, whatever its trainer can begin with."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, architecture, file in (("split", "llama", "split-00001-of-00002.gguf"), ("experts", "llama-moe", "experts.gguf")):
+                subprocess.run([BUILD / "aurora-make-tiny-target", f"{folder}/{name}.gguf", architecture, "1", "f16", "1024", name],
+                               check=True)
+                with self.subTest(name), Server(BUILD, f"{folder}/{file}", "-t", "1", "-c", "1024", "-np", "1", "--gate", "off",
+                                                "--train", "off") as server:
+                    body = {"prompt": 12 * "salt and bread, ", "n_predict": 60, "temperature": 0, "ignore_eos": True}
+                    drafted = post(server, "/completion", body)
+                    self.assertGreater(server.metric("spec_decode_num_draft_tokens_total"), 0)
+                    self.assertEqual(drafted["content"], post(server, "/completion", {**body, "cache_prompt": False}, OFF)["content"])
+                    server.wait(lambda: server.metric("traces_written_total") >= 1, 10)
+
+    def test_pictures(self):
+        """Only a request whose prompt or kept prefix holds a picture goes without draft and trace, not every one of the server."""
+        with tempfile.TemporaryDirectory() as folder:
+            model, encoder = f"{folder}/tiny.gguf", f"{folder}/mmproj.gguf"
+            subprocess.run([BUILD / "aurora-make-tiny-target", model, "llama", "1", "f16"], check=True)
+            tiny_mmproj.write(encoder)
+            with Server(BUILD, model, "-t", "1", "-c", "1024", "-np", "1", "--train", "off", "--gate", "off", "--mmproj", encoder) as server:
+                text = [{"role": "user", "content": 12 * "salt and bread, "}]
+                seen = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": tiny_mmproj.picture()}},
+                                                     {"type": "text", "text": text[0]["content"]}]}]
+                later = [*seen, {"role": "assistant", "content": "Salt."}, {"role": "user", "content": "And?"}]
+                names = "traces_written_total", 'traces_dropped_total{cause="multimodal"}'
+                for talk, counts in ((text, [1, 0]), (seen, [1, 1]), (later, [1, 2]), (text, [2, 2])):
+                    drafted = server.metric("spec_decode_num_draft_tokens_total")
+                    answer = server.text(talk, max_tokens=24, ignore_eos=True)
+                    server.wait(lambda: count(server, *names) == counts, 10)
+                    drafts = server.metric("spec_decode_num_draft_tokens_total") > drafted
+                    self.assertEqual(drafts, talk is text)
+                    plain = server.text(talk, max_tokens=24, ignore_eos=True, headers={**OFF, "X-Aurora-Capture": "off"})
+                    self.assertEqual(answer, plain)
 
 
 class Headers(unittest.TestCase):

@@ -3,6 +3,7 @@
 #include <ggml.h>
 #include <gguf.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -82,6 +83,10 @@ void set_keys(gguf_context* out, const TinyTarget& t) {
     gguf_set_val_f32(out, (prefix + "attn_logit_softcapping").c_str(), 50.0f);
     gguf_set_val_f32(out, (prefix + "final_logit_softcapping").c_str(), 30.0f);
   }
+  if (t.experts > 0) {
+    count("expert_count", t.experts);
+    count("expert_used_count", 2);
+  }
   if (!t.without_key.empty()) gguf_remove_key(out, t.without_key.c_str());
 }
 
@@ -94,8 +99,8 @@ class Writer {
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
 
-  void matrix(const std::string& name, int rows, int cols) {
-    const size_t count = static_cast<size_t>(rows) * cols;
+  void matrix(const std::string& name, int rows, int cols, int depth = 1) {
+    const size_t count = static_cast<size_t>(rows) * cols * depth;
     const ggml_type type = target_.half ? GGML_TYPE_F16 : GGML_TYPE_F32;
     std::vector<float> values = tiny_values(name, count, target_.seed);
     if (target_.half) {
@@ -104,7 +109,7 @@ class Writer {
                             static_cast<int64_t>(count));
       values = std::move(halves);
     }
-    add(name, ggml_new_tensor_2d(context_, type, cols, rows), std::move(values));
+    add(name, ggml_new_tensor_3d(context_, type, cols, rows, depth), std::move(values));
   }
   void norm(const std::string& name) {
     std::vector<float> values =
@@ -149,9 +154,12 @@ void add_layer(Writer& writer, const TinyTarget& t, int layer) {
     writer.norm(block + "post_attention_norm.weight");
     writer.norm(block + "post_ffw_norm.weight");
   }
-  writer.matrix(block + "ffn_gate.weight", t.ff, t.hidden);
-  writer.matrix(block + "ffn_up.weight", t.ff, t.hidden);
-  writer.matrix(block + "ffn_down.weight", t.hidden, t.ff);
+  const std::string kind = t.experts > 0 ? "_exps.weight" : ".weight";
+  const int depth = std::max(t.experts, 1);
+  if (t.experts > 0) writer.matrix(block + "ffn_gate_inp.weight", t.experts, t.hidden);
+  writer.matrix(block + "ffn_gate" + kind, t.ff, t.hidden, depth);
+  writer.matrix(block + "ffn_up" + kind, t.ff, t.hidden, depth);
+  writer.matrix(block + "ffn_down" + kind, t.hidden, t.ff, depth);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ struct TinyTarget {
   int window = 48;    // of gemma2
   bool tied = true;   // gemma2 always is
   bool half = false;  // matrices in F16, which our kernels take
+  int experts = 0;    // of llama: so many in each layer, two of them at work for a token
   uint32_t seed = 1;
   // Left out of the file, to make a target that is refused.
   std::string without_tensor = {};

@@ -1,0 +1,60 @@
+"""A toy picture encoder for the toy target, as a real GGUF of a few KiB, and a picture for it."""
+import base64
+import random
+import struct
+import zlib
+
+U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+IMAGE, PATCH, WIDTH, INNER = 28, 14, 32, 48
+ALIGNMENT = 32
+
+
+def text(value):
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def key(name, kind, value):
+    packed = {U32: "<I", F32: "<f", BOOL: "<?"}
+    if kind == STRING:
+        return text(name) + struct.pack("<I", kind) + text(value)
+    if kind == ARRAY:
+        return text(name) + struct.pack("<IIQ", ARRAY, F32, len(value)) + struct.pack(f"<{len(value)}f", *value)
+    return text(name) + struct.pack("<I", kind) + struct.pack(packed[kind], value)
+
+
+def write(path, hidden=64):
+    """hidden: the target's."""
+    vision = {"embedding_length": WIDTH, "attention.head_count": 2, "feed_forward_length": INNER, "block_count": 2,
+              "projection_dim": hidden, "image_size": IMAGE, "patch_size": PATCH}
+    keys = [key("general.architecture", STRING, "clip"), key("clip.has_vision_encoder", BOOL, True),
+            key("clip.projector_type", STRING, "mlp"), key("clip.vision.attention.layer_norm_epsilon", F32, 1e-5),
+            key("clip.vision.image_mean", ARRAY, [0.5] * 3), key("clip.vision.image_std", ARRAY, [0.5] * 3),
+            *(key(f"clip.vision.{name}", U32, value) for name, value in vision.items())]
+    shapes = {"v.patch_embd.weight": (PATCH, PATCH, 3, WIDTH), "v.position_embd.weight": (WIDTH, (IMAGE // PATCH) ** 2),
+              "mm.0.weight": (WIDTH, hidden), "mm.0.bias": (hidden,), "mm.2.weight": (hidden, hidden), "mm.2.bias": (hidden,)}
+    for layer in range(2):
+        block = f"v.blk.{layer}."
+        shapes.update({f"{block}{name}.{part}": (WIDTH,) for name in ("ln1", "ln2") for part in ("weight", "bias")})
+        shapes.update({f"{block}attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "out")})
+        shapes.update({f"{block}ffn_up.weight": (WIDTH, INNER), f"{block}ffn_down.weight": (INNER, WIDTH)})
+    draw, infos, data = random.Random(1), b"", b""
+    for name, shape in shapes.items():
+        infos += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(data))
+        count = 1
+        for size in shape:
+            count *= size
+        data += struct.pack(f"<{count}f", *(draw.uniform(-0.2, 0.2) for _ in range(count)))
+        data += b"\0" * (-len(data) % ALIGNMENT)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(keys)) + b"".join(keys) + infos
+    with open(path, "wb") as file:
+        file.write(head + b"\0" * (-len(head) % ALIGNMENT) + data)
+
+
+def picture():
+    """A PNG as a data URL."""
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    rows = b"".join(b"\0" + bytes(channel for x in range(IMAGE) for channel in (9 * x, 9 * y, 99)) for y in range(IMAGE))
+    png = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", IMAGE, IMAGE, 8, 2, 0, 0, 0)) +
+           chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return "data:image/png;base64," + base64.b64encode(png).decode()
