@@ -27,6 +27,7 @@
 #include "registry/draft_courier.h"
 #include "registry/target_fingerprint.h"
 #include "speculator/speculator.h"
+#include "train/target_weights.h"
 
 int llama_server(int argc, char** argv);
 
@@ -154,6 +155,15 @@ std::vector<std::string> trainer_args(const ServeOptions& options) {
   return args;
 }
 
+// What the trainer would say of this target each time that it starts is said once.
+bool can_be_learnt(const ServeOptions& options) {
+  const auto weights = TargetWeights::open(options.model);
+  if (weights || weights.status().code() != StatusCode::kInvalid) return true;
+  LOG_WARN("serve", "%s. No draft is learnt for it: drafts come from repeated text alone",
+           weights.status().message().c_str());
+  return false;
+}
+
 ChildProgram rollouts_program(const ServeOptions& options) {
   ChildProgram program;
   program.path = sibling_program("aurora");
@@ -254,7 +264,7 @@ int serve_main(int argc, char** argv) {
   }
   seam = &speculator;
   live_page = kLivePage;
-  if (options.trains())
+  if (options.trains() && can_be_learnt(options))
     trainer.emplace(CompanionOptions{"trainer",
                                      [&speculator](const ChildEnd& end) {
                                        speculator.trainer_ended(

@@ -233,13 +233,14 @@ class WithDraft(unittest.TestCase):
 
 class Targets(unittest.TestCase):
     def test_in_two_files_and_with_experts(self):
-        """Served, captured and drafted for like any other, whatever its trainer can begin with."""
+        """Served, captured and drafted for from repeated text; that no draft is learnt is said once, and no trainer started."""
         with tempfile.TemporaryDirectory() as folder:
             for name, architecture, file in (("split", "llama", "split-00001-of-00002.gguf"), ("experts", "llama-moe", "experts.gguf")):
                 subprocess.run([BUILD / "aurora-make-tiny-target", f"{folder}/{name}.gguf", architecture, "1", "f16", "1024", name],
                                check=True)
-                with self.subTest(name), Server(BUILD, f"{folder}/{file}", "-t", "1", "-c", "1024", "-np", "1", "--gate", "off",
-                                                "--train", "off") as server:
+                with self.subTest(name), Server(BUILD, f"{folder}/{file}", "-t", "1", "-c", "1024", "-np", "1", "--gate", "off") as server:
+                    self.assertIn("No draft is learnt for it", server.log())
+                    self.assertIsNone(server.trainer_pid())
                     body = {"prompt": 12 * "salt and bread, ", "n_predict": 60, "temperature": 0, "ignore_eos": True}
                     drafted = post(server, "/completion", body)
                     self.assertGreater(server.metric("spec_decode_num_draft_tokens_total"), 0)

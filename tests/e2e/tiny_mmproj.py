@@ -1,4 +1,4 @@
-"""A toy picture encoder for the toy target, as a real GGUF of a few KiB, and a picture for it."""
+"""A toy picture encoder for the toy target, as a real GGUF of 160 KiB, and a picture for it."""
 import base64
 import random
 import struct

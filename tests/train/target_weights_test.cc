@@ -82,6 +82,7 @@ TEST(TargetWeights, RefusalsNameWhatIsMissing) {
             std::string::npos);
   EXPECT_NE(refusal({.without_tensor = "blk.5.ffn_gate.weight"}).find("blk.5.ffn_gate.weight"),
             std::string::npos);
+  EXPECT_NE(refusal({.experts = 4}).find("blk.5.ffn_gate.weight"), std::string::npos);
   EXPECT_NE(refusal({.without_key = "llama.attention.layer_norm_rms_epsilon"})
                 .find("attention.layer_norm_rms_epsilon"),
             std::string::npos);
