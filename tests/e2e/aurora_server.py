@@ -24,6 +24,12 @@ def default_model():
     return done.stdout.strip().splitlines()[-1]
 
 
+def llama_source():
+    """The pinned llama.cpp as it was built, with its tests and chat templates."""
+    built = subprocess.run([sys.executable, ROOT / "third_party/llama.cpp/build.py"], capture_output=True, text=True, check=True)
+    return pathlib.Path(built.stdout.strip()) / "src"
+
+
 def free_port():
     """Free now, and below the range of outgoing connections: none takes it while the program is down."""
     while True:

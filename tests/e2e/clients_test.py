@@ -11,7 +11,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from aurora_server import ROOT, Server, default_model
+from aurora_server import ROOT, Server, default_model, llama_source
 
 sys.path.insert(0, subprocess.run([sys.executable, ROOT / "scripts/fetch_clients.py"], capture_output=True, text=True,
                                   check=True).stdout.strip())
@@ -133,6 +133,66 @@ class Clients(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertNotIn('"error"', done.stdout)
                 self.assertTrue(done.stdout)
+
+
+class Calls(unittest.TestCase):
+    """With a template that knows tools, and calls before it that the target follows."""
+
+    @classmethod
+    def setUpClass(cls):
+        template = llama_source() / "models/templates/Qwen-Qwen2.5-7B-Instruct.jinja"
+        cls.server = Server(BUILD, default_model(), "-t", "1", "-c", "4096", "-np", "2", "--gate", "off", "--train", "off",
+                            "--deterministic", "on", "--chat-template-file", str(template))
+        cls.openai = openai.OpenAI(base_url=f"http://127.0.0.1:{cls.server.port}/v1", api_key="none", max_retries=0)
+        cls.plain = cls.openai.with_options(default_headers={"X-Aurora-Speculate": "off"})
+        cls.anthropic = anthropic.Anthropic(base_url=f"http://127.0.0.1:{cls.server.port}", api_key="none", max_retries=0)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        self.accepted = self.server.metric("spec_decode_num_accepted_tokens_total")
+
+    def tearDown(self):
+        self.assertGreater(self.server.metric("spec_decode_num_accepted_tokens_total"), self.accepted + 10)
+
+    def talk(self, call):
+        """call: what the assistant says of a city."""
+        turns = []
+        for city in ("Nice", "Lyon", "Paris", "Metz", "Rouen"):
+            turns += [{"role": "user", "content": f"How is the weather in {city}?"}, {"role": "assistant", **call(city)}]
+        return [*turns, {"role": "user", "content": "How is the weather in Arles?"}]
+
+    def test_openai(self):
+        tools = [{"type": "function", "function": {"name": "weather", "description": "The weather of a city.", "parameters": WEATHER}}]
+        talk = self.talk(lambda city: {"content": "", "tool_calls": [{
+            "id": city, "type": "function", "function": {"name": "weather", "arguments": json.dumps({"city": city})}}]})
+        for choice in ("required", "auto"):
+            with self.subTest(choice):
+                fields = {"model": "any", "max_tokens": 120, "temperature": 0, "tools": tools, "tool_choice": choice, "messages": talk}
+                drafted, plain = (client.chat.completions.create(**fields).choices[0] for client in (self.openai, self.plain))
+                self.assertEqual(drafted.finish_reason, "tool_calls")
+                calls = [call.function for call in drafted.message.tool_calls]
+                self.assertEqual(calls, [call.function for call in plain.message.tool_calls])
+                self.assertEqual([(calls[0].name, json.loads(calls[0].arguments))], [("weather", {"city": "Arles"})])
+
+                names, pieces = [], []
+                for chunk in self.openai.chat.completions.create(stream=True, **fields):
+                    for call in chunk.choices[0].delta.tool_calls or []:
+                        names += [call.function.name] if call.function.name else []
+                        pieces.append(call.function.arguments or "")
+                self.assertEqual((names, "".join(pieces)), ([call.name for call in calls], "".join(call.arguments for call in calls)))
+
+    def test_anthropic(self):
+        talk = self.talk(lambda city: {"content": [{"type": "tool_use", "id": city, "name": "weather", "input": {"city": city}}]})
+        fields = {"model": "any", "max_tokens": 120, "extra_body": {"temperature": 0}, "tool_choice": {"type": "any"}, "messages": talk,
+                  "tools": [{"name": "weather", "description": "The weather of a city.", "input_schema": WEATHER}]}
+        drafted = self.anthropic.messages.create(**fields)
+        plain = self.anthropic.messages.create(**fields, extra_headers={"X-Aurora-Speculate": "off"})
+        calls = [[(part.name, part.input) for part in answer.content if part.type == "tool_use"] for answer in (drafted, plain)]
+        self.assertEqual(calls, 2 * [[("weather", {"city": "Arles"})]])
+        self.assertEqual((drafted.stop_reason, plain.stop_reason), ("tool_use", "tool_use"))
 
 
 if __name__ == "__main__":
