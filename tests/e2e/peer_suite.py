@@ -4,10 +4,11 @@
     tests/e2e/peer_suite.py [BUILD_DIR] [--all] [--record] [--model FILE] [--state DIR] [FILE_OR_TEST...]
 
 peer_suite.txt holds what passes with stock llama-server: each line is a test that must pass here too, or that may not and
-then says why. CI runs the lines marked `ci` (--all: every line); --record runs all tests on both servers, prints both
-columns and writes the list anew, with the reasons and marks that it has. The tests name models to download: every one is a tiny random
-target here (or --model FILE), so those about another model's text or shape fail on both and are not in the list. --state: a
-state folder of an earlier run with that model, whose draft serves; repeated text is drafted from in any case.
+then says why. CI runs the lines marked `ci` (--all: every line). --record runs all tests on stock and those that pass on ours,
+prints both columns and writes the list anew, with the reasons and marks that it has (with tests named: their lines). The
+tests name models to download: every one is a tiny random target here (or --model FILE), so those about another model's text
+or shape fail on both and are not in the list. --state: a state folder of an earlier run with that model, whose draft serves;
+repeated text is drafted from in any case.
 """
 import argparse
 import os
@@ -23,11 +24,12 @@ import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
-from aurora_server import copy_newest_draft, free_port
+from aurora_server import copy_newest_draft, free_port, llama_source
 
 LIST = pathlib.Path(__file__).with_suffix(".txt")
 
-# Stands for llama-server: flags that would download become the local model.
+# Stands for llama-server: flags that would download become the local model, and where none is named it is that one too, but
+# for the tests of a server of several models.
 PROGRAM = """#!{python}
 import os, sys
 command, model, args, out, named = {command!r}, {model!r}, sys.argv[1:], [], False
@@ -39,21 +41,24 @@ while args:
             out += ["-m", model]
         named = True
     elif flag != "--offline":
+        named = named or flag in ("-m", "--model")
         out.append(flag)
+if not named and not os.environ.get("SERVER_OF_SEVERAL"):
+    out += ["-m", model]
 os.execv(command[0], [*command, *out])
 """
 
 # Loaded with -p: the suite starts one server of each preset first, to fetch its model.
 PLUGIN = """
+import os
+
+def pytest_runtest_setup(item):
+    os.environ["SERVER_OF_SEVERAL"] = "1" if "test_router" in item.nodeid else ""
+
 def pytest_collection_finish(session):
     import utils
     utils.ServerPreset.load_all = staticmethod(lambda: None)
 """
-
-
-def llama_dir():
-    built = subprocess.run([sys.executable, ROOT / "third_party/llama.cpp/build.py"], capture_output=True, text=True, check=True)
-    return pathlib.Path(built.stdout.strip())
 
 
 def clients_dir():
@@ -111,15 +116,18 @@ def read_list():
     return tests
 
 
-def write_list(stock, ours):
+def write_list(stock, ours, anew):
+    """anew: what was not run is in it no more."""
     known = read_list()
+    tests = {} if anew else dict(known)
+    for test, passed in stock.items():
+        tests.pop(test, None)
+        if passed:
+            ci, reason = known.get(test, (False, ""))
+            tests[test] = (ci, "" if ours.get(test) else reason)
     lines = ["# Tests of llama.cpp's server suite that pass with stock llama-server (peer_suite.py --record). \"ci\": CI runs it.",
              "# Behind \"  # \" the reason why one may fail with aurora serve."]
-    for test in sorted(test for test, passed in stock.items() if passed):
-        ci, reason = known.get(test, (False, ""))
-        if not ours.get(test) and not reason:
-            reason = "no reason yet"
-        lines.append(f"{'ci' if ci else '--'} {test}" + (f"  # {reason}" if reason else ""))
+    lines += [f"{'ci' if ci else '--'} {test}" + (f"  # {reason}" if reason else "") for test, (ci, reason) in sorted(tests.items())]
     LIST.write_text("\n".join(lines) + "\n")
 
 
@@ -131,14 +139,14 @@ def main():
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--model", help="a GGUF (default: aurora-make-tiny-target's)")
     parser.add_argument("--state")
-    parser.add_argument("--keep", help="folder for the output of both")
-    options = parser.parse_args()
-    source = llama_dir()
+    parser.add_argument("--keep", help="folder for the output and the reports of both")
+    options = parser.parse_intermixed_args()
+    source = llama_source()
     with tempfile.TemporaryDirectory(prefix="aurora-peer-") as folder:
         model = options.model or f"{folder}/tiny.gguf"
         if not options.model:
             subprocess.run([options.build / "aurora-make-tiny-target", model, "llama", "1", "f16"], check=True)
-        suite = Suite(source / "src", folder, model)
+        suite = Suite(source, folder, model)
         state = pathlib.Path(folder) / "state"
         state.mkdir()
         if options.state:
@@ -146,10 +154,9 @@ def main():
         ours = [options.build.resolve() / "aurora", "serve", "--state", state, "--gate", "off", "--train", "off"]
         begin = time.monotonic()
         if options.record:
-            columns = {"stock": suite.run("stock", [source / "build/bin/llama-server"], options.tests or ["unit"]),
-                       "ours": suite.run("ours", ours, options.tests or ["unit"])}
-            if not options.tests:
-                write_list(columns["stock"], columns["ours"])
+            columns = {"stock": suite.run("stock", [source.parent / "build/bin/llama-server"], options.tests or ["unit"])}
+            columns["ours"] = suite.run("ours", ours, [test for test, passed in columns["stock"].items() if passed])
+            write_list(columns["stock"], columns["ours"], anew=not options.tests)
             for name, results in columns.items():
                 print(f"{name}: {sum(results.values())} passed of {len(results)}")
             must = [test for test, passed in columns["stock"].items() if passed]
@@ -165,7 +172,7 @@ def main():
         print(f"{len(must) - len(worse) - len(excused)} of {len(must)} that pass on stock pass, {len(excused)} have a reason, "
               f"{len(worse)} fail; {time.monotonic() - begin:.0f} s")
         if options.keep:
-            for path in pathlib.Path(folder).glob("*.out"):
+            for path in [*pathlib.Path(folder).glob("*.out"), *pathlib.Path(folder).glob("*.xml")]:
                 shutil.copy(path, options.keep)
     sys.exit(1 if worse or not must else 0)
 
