@@ -1,4 +1,5 @@
-// `aurora drafts`: heads of other programs become drafts of ours, and ours theirs.
+// `aurora drafts`: heads of other programs become drafts of ours, and ours theirs; list is in
+// drafts_list.cc.
 #include <cstdio>
 #include <filesystem>
 #include <limits>
@@ -8,6 +9,7 @@
 
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/drafts_list.h"
 #include "draft/draft_tensors.h"
 #include "draft/head_files.h"
 
@@ -18,7 +20,8 @@ constexpr const char* kUsage =
     "usage: aurora drafts export DRAFT.gguf -o DIR [--format safetensors|gguf]\n"
     "           [--dialect specforge|vllm|speculators] [--type f32|f16|bf16] [--verifier NAME]\n"
     "       aurora drafts import FILE|DIR -o OUT.gguf [-m TARGET.gguf]\n"
-    "           [--type f32|f16|bf16|q8_0]\n\n"
+    "           [--type f32|f16|bf16|q8_0]\n"
+    "       aurora drafts list -m TARGET.gguf | --state DIR  [--json] [VERSION]\n\n"
     "export: model.safetensors and config.json for SGLang (specforge, the default), vLLM (vllm) "
     "or\n"
     "        vllm-project/speculators, or draft.gguf, into a folder that has none yet.\n"
@@ -61,7 +64,7 @@ Result<Options> parse(const std::vector<std::string>& args) {
   for (const std::string& arg : args) o.help = o.help || arg == "--help" || arg == "-h";
   if (o.help) return o;
   if (args.empty() || (args[0] != "export" && args[0] != "import"))
-    return Status::invalid("say export or import; aurora drafts --help");
+    return Status::invalid("say list, export or import; aurora drafts --help");
   o.exports = args[0] == "export";
   for (size_t i = 1; i < args.size(); ++i) {
     if (args[i].starts_with("-")) {
@@ -165,6 +168,7 @@ Status import_draft(const Options& o) {
 }  // namespace
 
 int drafts_main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "list") return drafts_list_main({argv + 2, argv + argc});
   const auto options = parse({argv + 1, argv + argc});
   if (!options) {
     std::fprintf(stderr, "aurora drafts: %s\n", options.status().message().c_str());

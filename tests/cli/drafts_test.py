@@ -158,8 +158,42 @@ class Drafts(unittest.TestCase):
         write_head(other, config("specforge"), {**weights, "norm.weight": ("F32", [HIDDEN], b"\xff" * 4 * HIDDEN)})
         self.refused("not finite", "import", other, *into)
 
+    def publish(self, version, **more):
+        folder = self.dir / "state/drafts"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        manifest = {"format": 1, "version": version, "parent": version - 1, "created_ms": 1_700_000_000_000, "target": "0" * 16,
+                    "bytes": 3 << 20, "sha256": "ab" * 32, "trained_tokens": 12_345 * version, "replay_accept_len": 1.5,
+                    "replay_accept_len_in_service": 1.25, "pays_above": 0.0, "serve": True, "reason": f"reason {version}", **more}
+        (folder / f"draft-{version:06}.json").write_text(json.dumps(manifest))
+        return folder
+
+    def test_list(self):
+        state = self.dir / "state"
+        self.refused("no draft has been published", "list", "--state", state)
+        for version in (1, 2, 3):
+            folder = self.publish(version, **({"serve": False} if version == 3 else {}))
+        (folder / "draft-000002.gguf").write_bytes(b"weights")
+        (folder / "draft-000001.verdict.json").write_text(json.dumps(
+            {"format": 1, "version": 1, "kind": "rolled_back", "reason": "worse \"here\"", "live_accept_len": 1.125, "target_steps": 77}))
+        (folder / "draft-000009.json").write_text("{")
+        listed = json.loads(drafts("list", "--state", state, "--json").stdout)
+        self.assertEqual([one["version"] for one in listed], [1, 2, 3])
+        self.assertEqual([one["state"] for one in listed], ["put away", "new", "kept back"])
+        self.assertEqual([one["file"] for one in listed], [False, True, False])
+        self.assertEqual((listed[0]["live_accept_len"], listed[0]["verdict"], listed[0]["target_steps"]), (1.125, 'worse "here"', 77))
+        table = drafts("list", "--state", state).stdout.splitlines()
+        self.assertEqual(len(table), 4)
+        self.assertEqual(table[2].split(), ["2", "2023-11-14", "22:13", "24,690", "1.500", "3.0", "new"])
+        one = drafts("list", "1", "--state", state).stdout
+        self.assertIn("published: reason 1", one)
+        self.assertIn('put away: worse "here"', one)
+        self.refused("there is no version 7", "list", "--state", state, "7")
+        self.refused("give the target by -m", "list", code=2)
+        self.refused("'x' is not known here", "list", "--state", state, "x", code=2)
+        self.refused("state DIR", "list", "--state", state, "-m", self.target, code=2)
+
     def test_flags(self):
-        self.refused("say export or import", "fetch", code=2)
+        self.refused("say list, export or import", "fetch", code=2)
         self.refused("say where to", "export", "x.gguf", code=2)
         self.refused("is not known", "export", "x.gguf", "--dialect", "hf", code=2)
         self.refused("is no --type", "export", "x.gguf", "-o", "y", "--type", "q8_0", code=2)
