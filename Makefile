@@ -3,14 +3,16 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build model models nats-server clients watchers test demo demo-cluster clean
+.PHONY: help setup build programs deb model models nats-server clients watchers test demo demo-cluster clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     set up, build, serve sample traffic, draw the learning curve (demo/report.html)"
 	@echo "make demo-cluster  three brokers, two servers, two trainer ranks on this machine"
 	@echo "make test     set up, build, run every test"
-	@echo "make build    set up and build: $(BUILD)/aurora, $(BUILD)/aurora-train"
+	@echo "make programs set up and build what is run: $(BUILD)/aurora, $(BUILD)/aurora-train"
+	@echo "make build    the same with tests and benches"
+	@echo "make deb      a Debian package of these two, for machines with this one's CPU"
 	@echo "make setup    install what is missing (apt)"
 	@echo "make models   fetch the larger targets, Qwen2.5-Coder 0.5B and 1.5B (1.6 GB)"
 	@echo "make clean    remove the build folders and demo/"
@@ -22,6 +24,11 @@ setup:
 build: setup
 	cmake -S . -B $(BUILD) -G Ninja
 	ninja -C $(BUILD) -j $(JOBS)
+
+# What a user runs, without tests and benches.
+programs: setup
+	cmake -S . -B $(BUILD) -G Ninja
+	ninja -C $(BUILD) -j $(JOBS) aurora aurora-train
 
 model: setup
 	@scripts/fetch_model.py
@@ -43,11 +50,14 @@ watchers:
 test: build model nats-server clients watchers
 	@JOBS=$(JOBS) scripts/test.sh $(BUILD)
 
-demo: build model
+demo: programs model
 	@AURORA_BUILD=$(BUILD) scripts/demo.py
 
-demo-cluster: build model nats-server
+demo-cluster: programs model nats-server
 	@AURORA_BUILD=$(BUILD) scripts/demo_cluster.py
+
+deb: programs
+	cd $(BUILD) && cpack -G DEB
 
 clean:
 	rm -rf $(BUILD) build-address-undefined build-thread demo

@@ -65,7 +65,7 @@ def sentence(arms, learnt):
 
 def main():
     if not (BUILD / "aurora").exists():
-        raise SystemExit(f"demo: {BUILD / 'aurora'} is not built; run make build")
+        raise SystemExit(f"demo: {BUILD / 'aurora'} is not built; run make programs")
     fetch = subprocess.run([sys.executable, str(ROOT / "scripts/fetch_model.py")], stdout=subprocess.PIPE, text=True,
                            check=False)
     if fetch.returncode != 0:

@@ -143,6 +143,7 @@ Status run_phases(FlywheelBench& bench, PromptStream& stream) {
   std::fprintf(stderr, "starting the learning server\n");
   auto learning = bench.start_ours("learning", {"--state", bench.state_of("learning")});
   if (!learning) return learning.status();
+  std::fprintf(stderr, "see it learn: %s/\n", (*learning)->url().c_str());
   if (Status s = run_learning(bench, **learning, stream); !s) return s;
   note_metrics(bench, **learning);
   if (Status s = write_results(bench); !s) return s;
