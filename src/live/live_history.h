@@ -49,7 +49,9 @@ class LiveHistory {
   static constexpr size_t kEventsMax = 128;
   static constexpr size_t kTextBytesMax = 400;
 
-  bool due(uint64_t tokens) const { return tokens >= next_tokens_; }  // decode thread
+  // Decode thread: whether it is time for a point, within an answer and at its end.
+  bool due(uint64_t tokens) const { return tokens >= next_tokens_; }
+  bool due_at_end(uint64_t tokens) const { return tokens + 3 * stride_ / 4 >= next_tokens_; }
   void add(const LivePoint& point);
   void happened(LiveEvent event);
 

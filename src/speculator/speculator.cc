@@ -261,7 +261,7 @@ void Speculator::request_end(int32_t slot_id) {
   });
   slot->trace.stop();
   slot->trace.set_draft({}, {});
-  note_live();
+  if (live_.due_at_end(serve_.generated_tokens.value())) note_live();
   if (lender_ && !serving_some()) lender_->publish(kAllCores);
 }
 

@@ -38,6 +38,8 @@ TEST(LiveHistory, OnlyWhatIsNewIsTold) {
   history.add(point(0));
   EXPECT_FALSE(history.due(31));
   EXPECT_TRUE(history.due(32));
+  EXPECT_FALSE(history.due_at_end(7)) << "many short answers are no more points than a long one";
+  EXPECT_TRUE(history.due_at_end(8));
   history.happened({1000, 5, "serves", 3, "said \"so\"\n"});
   const std::string first = history.json("");
   EXPECT_EQ(points_of(first), 1u);
