@@ -7,8 +7,10 @@
 namespace aurora {
 namespace {
 
-constexpr double kProbeStepsMax = 64;       // steps' worth of time that is saved up at most
-constexpr double kProbeTrial = 2;           // times the share while a trial knows nothing
+constexpr double kProbeStepsMax = 64;  // steps' worth of time that is saved up at most
+constexpr double kProbeTrial = 2;      // times the share while a trial knows nothing
+constexpr double kProbeDebtSteps = 4;
+constexpr int32_t kRowsAtHand = 4;
 constexpr double kSurvivalMin = 0.01;       // a token less likely to be reached is not looked at
 constexpr int64_t kStepUsMax = 10'000'000;  // longer: the machine slept, not a step
 
@@ -219,7 +221,10 @@ void DraftService::probe(std::vector<Draft>& drafts) {
   if (nearest == nullptr) return;
   const ChainCost chain = chain_cost(1, nearest->rows_missing);
   const double price = chain.first_ms + chain.fill_ms + row_ms;
-  if (probe_credit_ms_ < price) return;
+  // Building a request's rows is most of a price: a trial that knows nothing yet stays where they
+  // are built, on credit.
+  const bool stays = new_ && !trial_.drafted() && nearest->rows_missing <= kRowsAtHand;
+  if (probe_credit_ms_ + (stays ? kProbeDebtSteps * step_cost_.ms(1) : 0) < price) return;
   probe_credit_ms_ -= price;
   nearest->chained = nearest->probed = true;
 }

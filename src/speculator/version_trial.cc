@@ -8,7 +8,8 @@ namespace aurora {
 namespace {
 
 constexpr double kBlocksMin = 6;
-constexpr double kStepsOverdue = 4;  // times steps_max
+constexpr double kFirstTokensMin = 8;  // of each, before they say anything
+constexpr double kStepsOverdue = 4;    // times steps_max
 
 }  // namespace
 
@@ -73,9 +74,10 @@ TrialAdvice VersionTrial::advice() const {
   if (good.blocks < kBlocksMin || tried.blocks < kBlocksMin) return TrialAdvice::kGoOn;
   const double difference = z();
   if (difference < options_.z_worse) return TrialAdvice::kPutAway;
-  if (!drafted()) return TrialAdvice::kGoOn;
-  const double first = difference < 0 ? first_z() : 0;
+  const bool some = std::min(good.first_tried, tried.first_tried) >= kFirstTokensMin;
+  const double first = some && difference < 0 ? first_z() : 0;
   if (first < options_.z_worse) return TrialAdvice::kPutAway;
+  if (!drafted()) return TrialAdvice::kGoOn;
   if (difference > options_.z_better) return TrialAdvice::kPromote;
   if (tried.seen < static_cast<double>(options_.steps_max)) return TrialAdvice::kGoOn;
   const bool doubtful = difference < options_.z_doubt || first < options_.z_first_doubt;

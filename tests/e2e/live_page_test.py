@@ -28,13 +28,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Browser:
-    """Headless, a profile of its own for each call."""
+    """Headless, a profile of its own for each call; what the page did in its first page_ms, of its own time."""
 
-    def run(self, url, *flags, size="1000,1500", wait_ms=6000):
+    def run(self, url, *flags, size="1000,1500", page_ms=4000):
         with tempfile.TemporaryDirectory(prefix="aurora-browser-") as profile:
             done = subprocess.run(
                 [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-                 f"--user-data-dir={profile}", f"--window-size={size}", "--enable-logging=stderr", f"--timeout={wait_ms}", *flags, url],
+                 f"--user-data-dir={profile}", f"--window-size={size}", "--enable-logging=stderr", f"--virtual-time-budget={page_ms}", *flags, url],
                 capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": profile})
         said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
         return done.stdout, said

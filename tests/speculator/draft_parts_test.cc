@@ -247,7 +247,6 @@ TEST(VersionTrial, WithoutDraftedTokensNothingIsSaid) {
     feed(VersionTrial::kGood, 1, i % 2);
     feed(VersionTrial::kNew, 1, 0);
   }
-  EXPECT_FALSE(trial.overdue());
   EXPECT_EQ(trial.advice(), TrialAdvice::kPutAway) << trial.explain();
 }
 
