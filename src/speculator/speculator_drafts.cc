@@ -117,11 +117,12 @@ void Speculator::adopt_if_ready() {
   if (!next.engine) return;
   serve_.swaps.add();
   schedule_.new_draft(steady_us());
-  const int64_t begin_us = steady_us();
   const int64_t version = next.engine->version();
-  next.engine->set_threads(threads_);
-  service_->adopt(std::move(next.engine), next.replay_accept_len, kReplayDepth);
-  serve_.swap_s.observe(static_cast<double>(steady_us() - begin_us) * 1e-6);
+  {
+    ScopedTimer timer(serve_.swap_s);
+    next.engine->set_threads(threads_);
+    service_->adopt(std::move(next.engine), next.replay_accept_len, kReplayDepth);
+  }
   if (service_->trying()) {
     serve_.draft_on_trial.set(static_cast<double>(version));
     happened("trial", version, "is compared with the one in service");
@@ -170,7 +171,7 @@ void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
     lend_cores();
     answer_loader();
     adopt_if_ready();
-    ScopedTimer timer(serve_.draft_time);
+    ScopedTimer timer(serve_.draft_time, serve_.draft_s);
     make_wishes(params);
     const int64_t room = batch_max_ - static_cast<int64_t>(slots_.size());
     const auto drafts_max = static_cast<int32_t>(std::clamp<int64_t>(cells_free_, 0, room));
@@ -178,9 +179,7 @@ void Speculator::draft(std::vector<common_speculative_draft_params>& params) {
       serve_.drafting_skipped(DraftSkip::kKvShort).add(wishes_.size());
     if (service_->serving() == 0 && !wishes_.empty())
       serve_.drafting_skipped(DraftSkip::kNoDraft).add();
-    const int64_t begin_us = steady_us();
     service_->draft(wishes_, drafts_max);
-    serve_.draft_s.observe(static_cast<double>(steady_us() - begin_us) * 1e-6);
     hand_out(params);
     show_arms();
     if (live_.due(serve_.generated_tokens.value())) note_live();
