@@ -41,15 +41,15 @@ struct LiveEvent {
   std::string text;
 };
 
-// Any thread. add() and happened() are for the decode thread: they wait for a copy of the points at
-// most.
+// json() and happened() from any thread, the others from the decode thread: it waits for a copy of
+// the points at most.
 class LiveHistory {
  public:
   static constexpr size_t kPointsMax = 512;
   static constexpr size_t kEventsMax = 128;
   static constexpr size_t kTextBytesMax = 400;
 
-  // Decode thread: whether it is time for a point, within an answer and at its end.
+  // Whether it is time for a point, within an answer and at its end.
   bool due(uint64_t tokens) const { return tokens >= next_tokens_; }
   bool due_at_end(uint64_t tokens) const { return tokens + 3 * stride_ / 4 >= next_tokens_; }
   void add(const LivePoint& point);

@@ -131,7 +131,7 @@ class Speculator : public Seam {
   ServeMetrics serve_{metrics_};
 
   LiveHistory live_;
-  std::atomic<bool> drafting_{true};  // the live page's switch
+  std::atomic<bool> drafting_{true}, training_{true};  // the live page's switches
 
   std::mutex trainer_end_mutex_;
   std::string trainer_end_;  // how it last ended; empty: it has not

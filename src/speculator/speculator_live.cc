@@ -36,7 +36,8 @@ std::string Speculator::live_state(const std::string& seen) {
   for (const auto& [name, value] : parse_metrics(text))
     figures += (figures.empty() ? "" : ",") + json_quoted(name) + ":" + json_number(value);
   return "{\"format\":1,\"now_ms\":" + std::to_string(unix_ms()) +
-         ",\"drafting\":" + (drafting_ ? "true" : "false") + ",\"figures\":{" + figures + "}," +
+         ",\"drafting\":" + (drafting_ ? "true" : "false") +
+         ",\"training\":" + (training_ ? "true" : "false") + ",\"figures\":{" + figures + "}," +
          live_.json(seen) + "}";
 }
 
@@ -50,7 +51,7 @@ std::string Speculator::turn(const std::string& what, const std::string& to) {
   if (what != "training") return "'what' is drafting or training";
   if (!options_.train || !options_.train(on)) return "no trainer runs beside this server";
   if (!on && lender_) lender_->forget_wish();  // who stands still needs no core
-  happened(on ? "training_on" : "training_off", 0, "by hand");
+  if (training_.exchange(on) != on) happened(on ? "training_on" : "training_off", 0, "by hand");
   return "";
 }
 

@@ -132,6 +132,7 @@ class LivePage(unittest.TestCase):
         running = lambda: pathlib.Path(f"/proc/{server.trainer_pid()}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T"
         self.assertEqual(self.turn(server, "training", "off"), (200, {}))
         server.wait(lambda: not running(), 30)
+        self.assertFalse(self.state(server)["training"])
         self.assertEqual(self.turn(server, "training", "on"), (200, {}))
         server.wait(running, 30)
         self.assertEqual([event["kind"] for event in self.state(server)["events"] if "ing_o" in event["kind"]],
