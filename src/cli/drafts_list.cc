@@ -5,12 +5,12 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "base/json_text.h"
 #include "base/parse_number.h"
 #include "cli/state_dir.h"
 #include "cli/text.h"
@@ -134,25 +134,28 @@ std::string reasons(const Listed& one) {
 }
 
 std::string json(const std::vector<Listed>& all) {
-  std::string out = "[", between;
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
   for (const Listed& one : all) {
     const DraftManifest& m = one.manifest;
-    out += std::exchange(between, ",\n ") + "{\"version\": " + std::to_string(m.version) +
-           ", \"parent\": " + std::to_string(m.parent) +
-           ", \"created_ms\": " + std::to_string(m.created_ms) +
-           ", \"trained_tokens\": " + std::to_string(m.trained_tokens) +
-           ", \"replay_accept_len\": " + json_number(m.replay_accept_len) +
-           ", \"bytes\": " + std::to_string(m.bytes) + ", \"sha256\": " + json_quoted(m.sha256) +
-           ", \"target\": " + json_quoted(m.target) +
-           ", \"file\": " + (one.file ? "true" : "false") +
-           ", \"state\": " + json_quoted(word(one)) + ", \"published\": " + json_quoted(m.reason);
-    if (one.verdict)
-      out += ", \"live_accept_len\": " + json_number(one.verdict->live_accept_len) +
-             ", \"target_steps\": " + std::to_string(one.verdict->target_steps) +
-             ", \"verdict\": " + json_quoted(one.verdict->reason);
-    out += "}";
+    nlohmann::ordered_json entry = {{"version", m.version},
+                                    {"parent", m.parent},
+                                    {"created_ms", m.created_ms},
+                                    {"trained_tokens", m.trained_tokens},
+                                    {"replay_accept_len", m.replay_accept_len},
+                                    {"bytes", m.bytes},
+                                    {"sha256", m.sha256},
+                                    {"target", m.target},
+                                    {"file", one.file},
+                                    {"state", word(one)},
+                                    {"published", m.reason}};
+    if (one.verdict) {
+      entry["live_accept_len"] = one.verdict->live_accept_len;
+      entry["target_steps"] = one.verdict->target_steps;
+      entry["verdict"] = one.verdict->reason;
+    }
+    out.push_back(std::move(entry));
   }
-  return out + "]\n";
+  return out.dump(1) + "\n";
 }
 
 }  // namespace
