@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <exception>
+#include <memory>
 
 #include "base/line_writer.h"
 
@@ -32,10 +34,23 @@ std::atomic<LogLevel>& log_threshold() {
   return threshold;
 }
 
+// Null: there is no memory for its thread, and the last words of such a process are said all the
+// same.
+std::unique_ptr<LineWriter> writer_of_stderr() {
+  try {
+    return std::make_unique<LineWriter>(STDERR_FILENO);
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
 // Of stderr, and never destroyed: threads log until the process is gone.
 struct Stderr {
-  LineWriter writer{STDERR_FILENO};
+  const std::unique_ptr<LineWriter> writer = writer_of_stderr();
   const pid_t owner = ::getpid();
+
+  // A child of fork() has the ring and not the thread.
+  bool runs() const { return writer != nullptr && ::getpid() == owner; }
 };
 
 Stderr& to_stderr() {
@@ -47,11 +62,10 @@ Stderr& to_stderr() {
   return *one;
 }
 
-// A child of fork() has the ring and not the thread.
 void put(std::string_view line) {
-  Stderr& out = to_stderr();
-  if (::getpid() == out.owner) {
-    out.writer.offer(line);
+  const Stderr& out = to_stderr();
+  if (out.runs()) {
+    out.writer->offer(line);
     return;
   }
   char text[LineWriter::kLineBytes];
@@ -85,11 +99,14 @@ void log_line(LogLevel level, const char* component, const char* fmt, ...) {
 
 void log_verbatim(std::string_view line) { put(line); }
 
-uint64_t dropped_log_lines() { return to_stderr().writer.dropped(); }
+uint64_t dropped_log_lines() {
+  const Stderr& out = to_stderr();
+  return out.writer ? out.writer->dropped() : 0;
+}
 
 void flush_log() {
   const Stderr& out = to_stderr();
-  if (::getpid() == out.owner) (void)out.writer.flush(kFlush);
+  if (out.runs()) (void)out.writer->flush(kFlush);
 }
 
 }  // namespace aurora

@@ -91,6 +91,7 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   options.loop.target = *fingerprint;
   if (Status s = same_on_all(options, ranks); !s) return s;
   if (Status s = make_dirs(options.state); !s) return s;
+  start_torch_threads(options.learn.threads);
   // Getting ready is work: beside a busy server it would take minutes without a core.
   CoreUse cores(options.state, options.learn.threads, set_torch_threads);
   cores.next_step(true);

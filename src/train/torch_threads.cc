@@ -16,4 +16,9 @@ void set_torch_threads(int threads) {
   if (openblas_set_num_threads) openblas_set_num_threads(threads);
 }
 
+void start_torch_threads(int threads) {
+  set_torch_threads(threads);
+  at::parallel_for(0, threads, 1, [](int64_t, int64_t) {});
+}
+
 }  // namespace aurora
