@@ -101,7 +101,10 @@ def comparable(answer, step, loose):
     if isinstance(answer[1], list):  # events of several answers come in any order
         if step["do"] == "cut" and len({index_of(event) for event in answer[1]}) > 1:
             return answer[0]
-        answer = [answer[0], sorted(answer[1], key=place_of)]
+        several = has_several_answers(step)
+        if several and any(tells_error(event) for event in answer[1]):  # which ends the others wherever they are
+            return [answer[0], [event for event in answer[1] if tells_error(event)]]
+        answer = [answer[0], sorted(answer[1], key=lambda event: place_of(event, several))]
     if "t_max_predict_ms" in step["body"]:  # ends by the clock
         return answer[0]
     return answer
@@ -109,6 +112,10 @@ def comparable(answer, step, loose):
 
 def tells_progress(event):
     return isinstance(event, list) and isinstance(event[1], dict) and "prompt_progress" in event[1]
+
+
+def tells_error(event):
+    return isinstance(event, list) and isinstance(event[1], dict) and "error" in event[1]
 
 
 def index_of(event):
@@ -119,9 +126,11 @@ def index_of(event):
     return choices[0].get("index", 0) if choices else data.get("index", 0) if isinstance(data.get("index", 0), int) else 0
 
 
-def place_of(event):
-    """What is told of an answer without naming it (its usage) comes behind all of them, in no order."""
-    unnamed = isinstance(event, list) and isinstance(event[1], dict) and event[1].get("choices") == []
+def place_of(event, several):
+    """What is told of one of several answers without naming it comes behind all of them, in no order: its usage, and
+    whatever `response_fields` leaves of an event without its index."""
+    data = event[1] if isinstance(event, list) else event
+    unnamed = isinstance(data, dict) and (data.get("choices") == [] or several and not {"choices", "index"} & data.keys())
     return (1 << 19, json.dumps(event)) if unnamed else (index_of(event), "")
 
 
