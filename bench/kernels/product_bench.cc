@@ -93,7 +93,7 @@ class Products {
       const int64_t panels = weights.panels();
       multiply_panels(backend, weights, activations.data(), tokens,
                       panels * thread / options_.threads, panels * (thread + 1) / options_.threads,
-                      out.data(), options_.rows);
+                      {out.data(), options_.rows});
     };
     const double single = seconds_of(options_.threads, [&](int t) { once(0, t); });
     const auto count = static_cast<int64_t>(std::max(1.0, kRepeatSeconds / single));

@@ -35,12 +35,6 @@ Status not_covered(const std::string& what) {
   return Status::invalid("--deterministic does not cover " + what);
 }
 
-uint32_t number_of(const gguf_context* file, const std::string& name) {
-  const int64_t key = gguf_find_key(file, name.c_str());
-  return key >= 0 && gguf_get_kv_type(file, key) == GGUF_TYPE_UINT32 ? gguf_get_val_u32(file, key)
-                                                                     : 0;
-}
-
 }  // namespace
 
 Status check_deterministic_flags(const ServeOptions& options) {
@@ -63,15 +57,12 @@ Status check_deterministic_target(const gguf_context* target, const std::string&
   const auto known = std::find(kArchitectures.begin(), kArchitectures.end(), architecture);
   if (known == kArchitectures.end())
     return not_covered("the architecture '" + architecture + "' yet, only llama and qwen2");
-  if (number_of(target, architecture + ".expert_count") > 0)
-    return not_covered("mixtures of experts");
   const int64_t split = gguf_find_key(target, "split.count");
   if (split >= 0 && gguf_get_val_u16(target, split) > 1)
     return not_covered("a target in several files; join them with llama-gguf-split --merge");
   for (int64_t i = 0; i < gguf_get_n_tensors(target); ++i) {
     const ggml_type type = gguf_get_tensor_type(target, i);
-    // Norms and biases are F32: no product.
-    if (type == GGML_TYPE_F32 || kernels::takes(type)) continue;
+    if (kernels::takes(type)) continue;
     return not_covered(std::string("weights of type ") + ggml_type_name(type) + " (" +
                        gguf_get_tensor_name(target, i) + ")");
   }

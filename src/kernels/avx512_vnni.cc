@@ -64,6 +64,7 @@ struct Avx512Vnni {
   static Float halves(const uint8_t* at) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
   }
+  static Float floats(const uint8_t* at) { return _mm512_loadu_ps(at); }
   static Float bfloats(const uint8_t* at) {
     const Int wide =
         _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));

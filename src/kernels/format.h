@@ -12,7 +12,7 @@
 //            1 in the high half; Q5: then one line, bit s of a byte belongs to step s;  Q6: then
 //            two lines, bits 2 m and 2 m + 1 of a byte of line j belong to step 4 j + m;  Q8_0:
 //            eight lines of signed bytes, one a step.
-// F16 and BF16: for each column 16 values of 16 bits.
+// F16, BF16, F32: for each column 16 values as the file has them.
 // Rows are padded with zeros to a multiple of 16.
 #pragma once
 
@@ -35,13 +35,14 @@ enum class WeightType : uint8_t {
   kQ5_K,
   kQ6_K,
   kF16,
-  kBF16
+  kBF16,
+  kF32
 };
-inline constexpr int kWeightTypeCount = 10;
+inline constexpr int kWeightTypeCount = 11;
 
 constexpr const char* name_of(WeightType type) {
-  constexpr const char* kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
-                                    "Q4_K", "Q5_K", "Q6_K", "F16",  "BF16"};
+  constexpr const char* kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K",
+                                    "Q5_K", "Q6_K", "F16",  "BF16", "F32"};
   return kNames[static_cast<int>(type)];
 }
 
@@ -72,12 +73,13 @@ constexpr Format format_of(WeightType type) {
     case WeightType::kQ6_K: return {6, 8, 32, 32, 32, false};
     case WeightType::kF16:
     case WeightType::kBF16: break;
+    case WeightType::kF32: return {32, 1, 0, 0, 0, false};
   }
   return {16, 1, 0, 0, 0, false};
 }
 
 constexpr bool is_float(WeightType type) {
-  return type == WeightType::kF16 || type == WeightType::kBF16;
+  return type == WeightType::kF16 || type == WeightType::kBF16 || type == WeightType::kF32;
 }
 
 // Bytes of a packed matrix.

@@ -50,6 +50,9 @@ struct Isa256 {
   static Float halves(const uint8_t* at) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
   }
+  static Float floats(const uint8_t* at) {
+    return _mm256_loadu_ps(reinterpret_cast<const float*>(at));
+  }
   static Float bfloats(const uint8_t* at) {
     const Int wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));

@@ -149,15 +149,18 @@ int unit_file_bytes(WeightType type) {
     case WeightType::kQ5_K: return 176;
     case WeightType::kQ6_K: return 210;
     case WeightType::kF16:
-    case WeightType::kBF16: break;
+    case WeightType::kBF16:
+    case WeightType::kF32: break;
   }
-  return 2 * kBlock;
+  return format_of(type).bits / 8 * kBlock;
 }
 
 void pack_row(WeightType type, const uint8_t* file_row, int64_t columns, int row, uint8_t* panel) {
   if (is_float(type)) {
+    const int bytes = format_of(type).bits / 8;
     for (int64_t k = 0; k < columns; ++k) {
-      std::memcpy(panel + 2 * (kPanelRows * k + row), file_row + 2 * k, 2);
+      std::memcpy(panel + bytes * (kPanelRows * k + row), file_row + bytes * k,
+                  static_cast<size_t>(bytes));
     }
     return;
   }

@@ -93,13 +93,23 @@ void quantised_panel(const uint8_t* panel, const void* tile, int64_t columns, in
 }
 
 template <WeightType kType>
+float float_at(const uint8_t* panel, int64_t index) {
+  if constexpr (kType == WeightType::kF32) {
+    float value;
+    std::memcpy(&value, panel + 4 * index, sizeof value);
+    return value;
+  }
+  const uint16_t bits = load16(panel + 2 * index);
+  return kType == WeightType::kF16 ? half_to_float(bits) : bfloat_to_float(bits);
+}
+
+template <WeightType kType>
 void float_panel(const uint8_t* panel, const void* tile, int64_t columns, int tokens, float* out) {
   const auto* activations = static_cast<const float*>(tile);
   for (int i = 0; i < tokens * kPanelRows; ++i) out[i] = 0;
   for (int64_t k = 0; k < columns; ++k) {
     for (int row = 0; row < kPanelRows; ++row) {
-      const uint16_t bits = load16(panel + 2 * (kPanelRows * k + row));
-      const float weight = kType == WeightType::kF16 ? half_to_float(bits) : bfloat_to_float(bits);
+      const float weight = float_at<kType>(panel, kPanelRows * k + row);
       for (int token = 0; token < tokens; ++token) {
         float& sum = out[token * kPanelRows + row];
         sum = std::fma(weight, activations[k * tokens + token], sum);

@@ -24,7 +24,7 @@ const void* tile_data(const Matrix& matrix, const void* activations, int64_t til
 }
 
 void multiply_panel(const Backend& backend, const Matrix& matrix, int64_t panel, const void* tile,
-                    int tile_tokens, float* out, int64_t out_stride) {
+                    int64_t first_token, int tile_tokens, const OutRows& out) {
   alignas(64) float sums[kTileTokens * kPanelRows];
   const uint8_t* weights =
       matrix.data + static_cast<size_t>(panel) * panel_bytes(matrix.type, matrix.columns);
@@ -32,7 +32,7 @@ void multiply_panel(const Backend& backend, const Matrix& matrix, int64_t panel,
   const int64_t row = panel * kPanelRows;
   const auto rows = static_cast<size_t>(std::min<int64_t>(kPanelRows, matrix.rows - row));
   for (int t = 0; t < tile_tokens; ++t) {
-    std::memcpy(out + t * out_stride + row, sums + t * kPanelRows, rows * sizeof(float));
+    std::memcpy(out.of(first_token + t) + row, sums + t * kPanelRows, rows * sizeof(float));
   }
 }
 
@@ -61,7 +61,7 @@ void round_token(const Backend& backend, const Matrix& matrix, int64_t token, in
 }
 
 void multiply_panels(const Backend& backend, const Matrix& matrix, const void* activations,
-                     int64_t tokens, int64_t first, int64_t last, float* out, int64_t out_stride) {
+                     int64_t tokens, int64_t first, int64_t last, const OutRows& out) {
   const auto bytes = static_cast<int64_t>(panel_bytes(matrix.type, matrix.columns));
   const int64_t step =
       tokens <= kTileTokens ? last - first : std::max<int64_t>(1, kHotBytes / bytes);
@@ -71,8 +71,7 @@ void multiply_panels(const Backend& backend, const Matrix& matrix, const void* a
       const void* data = tile_data(matrix, activations, tile);
       const int tile_tokens = tokens_of_tile(tile, tokens);
       for (int64_t panel = begin; panel < end; ++panel) {
-        multiply_panel(backend, matrix, panel, data, tile_tokens,
-                       out + tile * kTileTokens * out_stride, out_stride);
+        multiply_panel(backend, matrix, panel, data, tile * kTileTokens, tile_tokens, out);
       }
     }
   }

@@ -27,9 +27,18 @@ size_t activation_bytes(WeightType type, int64_t tokens, int64_t columns);
 void round_token(const Backend& backend, const Matrix& matrix, int64_t token, int64_t tokens,
                  const float* values, int64_t first, int64_t last, void* activations);
 
-// Phase two: panels [first, last) times all tokens. out[token * out_stride + row], rows beyond
-// matrix.rows not written.
+// Where the result of each token begins: one behind the other, or where `offsets` says.
+struct OutRows {
+  float* first;
+  int64_t stride = 0;
+  const int64_t* offsets = nullptr;  // floats from `first`, of each token
+
+  float* of(int64_t token) const { return first + (offsets ? offsets[token] : token * stride); }
+};
+
+// Phase two: panels [first, last) times all tokens into out.of(token)[row], rows beyond matrix.rows
+// not written.
 void multiply_panels(const Backend& backend, const Matrix& matrix, const void* activations,
-                     int64_t tokens, int64_t first, int64_t last, float* out, int64_t out_stride);
+                     int64_t tokens, int64_t first, int64_t last, const OutRows& out);
 
 }  // namespace aurora::kernels

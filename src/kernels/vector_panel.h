@@ -212,14 +212,22 @@ void quantised_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t 
   }
 }
 
+// The weights of one vector of rows in one column.
+template <class Isa, WeightType kType>
+[[gnu::always_inline]] inline typename Isa::Float float_weights(const uint8_t* panel,
+                                                                int64_t index) {
+  if constexpr (kType == WeightType::kF32) return Isa::floats(panel + 4 * index);
+  if constexpr (kType == WeightType::kBF16) return Isa::bfloats(panel + 2 * index);
+  return Isa::halves(panel + 2 * index);
+}
+
 template <class Isa, WeightType kType, int kTokens>
 void float_group(const uint8_t* panel, const float* tile, int64_t columns, int stride, float* out) {
   for (int row = 0; row < kPanelRows; row += Isa::kRows) {
     typename Isa::Float sums[kTokens];
     for (auto& sum : sums) sum = Isa::all(0.0f);
     for (int64_t k = 0; k < columns; ++k) {
-      const uint8_t* at = panel + 2 * (kPanelRows * k + row);
-      const auto weights = kType == WeightType::kF16 ? Isa::halves(at) : Isa::bfloats(at);
+      const auto weights = float_weights<Isa, kType>(panel, kPanelRows * k + row);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         sums[t] = Isa::fma(weights, Isa::all(tile[k * stride + t]), sums[t]);

@@ -10,9 +10,10 @@
 
 namespace aurora::kernels {
 
-inline constexpr WeightType kAllTypes[] = {
-    WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ5_0, WeightType::kQ5_1, WeightType::kQ8_0,
-    WeightType::kQ4_K, WeightType::kQ5_K, WeightType::kQ6_K, WeightType::kF16,  WeightType::kBF16};
+inline constexpr WeightType kAllTypes[] = {WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ5_0,
+                                           WeightType::kQ5_1, WeightType::kQ8_0, WeightType::kQ4_K,
+                                           WeightType::kQ5_K, WeightType::kQ6_K, WeightType::kF16,
+                                           WeightType::kBF16, WeightType::kF32};
 
 // Byte offsets of the fp16 values in a unit of the file, -1: none.
 struct HalfOffsets {
@@ -24,12 +25,25 @@ inline HalfOffsets half_offsets(WeightType type) {
   return {0, format_of(type).mins ? 2 : -1};
 }
 
+inline std::vector<float> random_values(int64_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
 inline std::vector<uint8_t> random_file(WeightType type, int64_t rows, int64_t columns,
                                         unsigned seed) {
   std::mt19937 random(seed);
   std::vector<uint8_t> file(static_cast<size_t>(rows * file_row_bytes(type, columns)));
   for (uint8_t& byte : file) byte = static_cast<uint8_t>(random());
   if (is_float(type)) {  // exponents around 1, no infinities
+    if (type == WeightType::kF32) {
+      const auto values = random_values(rows * columns, seed);
+      std::memcpy(file.data(), values.data(), file.size());
+      return file;
+    }
     const uint16_t base = type == WeightType::kF16 ? 0x3400 : 0x3e80;
     for (size_t i = 0; i + 1 < file.size(); i += 2) {
       const auto bits = static_cast<uint16_t>((random() & 0x807f) | base);
@@ -48,14 +62,6 @@ inline std::vector<uint8_t> random_file(WeightType type, int64_t rows, int64_t c
     }
   }
   return file;
-}
-
-inline std::vector<float> random_values(int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
 }
 
 inline std::vector<uint8_t> packed(WeightType type, const std::vector<uint8_t>& file, int64_t rows,
@@ -83,7 +89,7 @@ inline std::vector<float> product(const Backend& backend, const Matrix& matrix,
   }
   for (int64_t i = 0; i < threads; ++i) {
     multiply_panels(backend, matrix, activations.data(), tokens, matrix.panels() * i / threads,
-                    matrix.panels() * (i + 1) / threads, out.data(), matrix.rows);
+                    matrix.panels() * (i + 1) / threads, {out.data(), matrix.rows});
   }
   return out;
 }
