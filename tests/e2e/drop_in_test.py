@@ -92,6 +92,7 @@ class WithDraft(unittest.TestCase):
             wait_for_draft(server)
             self.probabilities(server)
             self.stops(server)
+            self.grammar_that_ends(server)
             self.backend_sampling(server)
             self.figures(server)
 
@@ -120,6 +121,15 @@ class WithDraft(unittest.TestCase):
             with self.subTest(stop):
                 answer = self.same(server, "/completion", {**text, "stop": [stop], "return_tokens": True})[0]
                 self.assertEqual(answer["stop_type"], "word")
+
+    def grammar_that_ends(self, server):
+        """With ignore_eos no token may follow: an error, behind all tokens before it."""
+        body = {"prompt": 8 * "left, right, ", "grammar": 'root ::= "left, right, left, right, left"', "temperature": 0,
+                "ignore_eos": True, "stream": True}
+        events, accepted = self.same(server, "/completion", body)
+        self.assertGreater(accepted, 2)
+        self.assertEqual("".join(event["content"] for event in events[:-1]), "left, right, left, right, left")
+        self.assertIn("grammar", events[-1]["error"]["message"])
 
     def backend_sampling(self, server):
         body = {"prompt": "Salt is", "n_predict": 12, "temperature": 0}

@@ -48,6 +48,7 @@ EXACT = ["--deterministic", "on"]
 VARIANTS = {
     "tiny-llama": ("llama", [*EXACT, "-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
     "tiny-qwen2": ("qwen2", [*EXACT, "-c", "2048", "-np", "4", "--kv-unified"], 4, 1024, True),
+    "tiny-experts": ("llama-moe", [*EXACT, "-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
     "tiny-window": ("gemma2", ["-c", "2048", "-np", "2", "--no-kv-unified"], 2, 1024, False),
     "tiny-window-full": ("gemma2", ["-c", "2048", "-np", "2", "--kv-unified", "--swa-full"], 2, 1024, True),
     "tiny-short": ("qwen2", [*EXACT, "-c", "256", "-np", "1", "-b", "16", "-ub", "16"], 1, 256, False),
@@ -175,12 +176,18 @@ class Pair:
             for path in (server.state / "slots").iterdir():
                 path.unlink()
 
+    def settle(self):
+        """An answer's last event comes a moment before its slot is free, which decides where the next request goes."""
+        for server in self.servers:
+            server.wait(lambda: not any(slot["is_processing"] for slot in json.loads(server.get("/slots"))), SECONDS_MAX)
+
     def run(self, steps):
         """None, or what differs first: (step, answer with drafts, answer without)."""
         self.reset()
         loose = self.shared
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             for step in steps:
+                self.settle()
                 if step["do"] == "post":
                     loose = loose or has_several_answers(step)
                     calls = [pool.submit(send, server, step) for server in self.servers]
