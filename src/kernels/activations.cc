@@ -28,14 +28,19 @@ int32_t packed_pair(int32_t low, int32_t high) {
 }  // namespace
 
 void set_start(WeightType type, ActivationBlock& block) {
-  const int offset = format_of(type).offset;
+  const Format format = format_of(type);
+  const int offset = format.offset;
   block.start[0] = block.start[1] = 0;
-  if (offset == 0) return;
   const PairSums first = pair_sums(block.quants);
   const PairSums second = pair_sums(block.quants + kBlock / 2);
-  if (type == WeightType::kQ8_0) {
+  if (format.mins && format.halves) {
+    block.start[0] = half_sum_bits(block.scale, first.low + first.high);
+    block.start[1] = half_sum_bits(block.scale, second.low + second.high);
+  } else if (offset == 0) {
+    return;
+  } else if (format.signed_quants) {
     block.start[0] = -offset * (first.low + first.high + second.low + second.high);
-  } else if (type == WeightType::kQ6_K) {
+  } else if (format.halves) {
     block.start[0] = packed_pair(-offset * first.low, -offset * first.high);
     block.start[1] = packed_pair(-offset * second.low, -offset * second.high);
   } else {

@@ -2,6 +2,7 @@
 // the tiles read them.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -15,8 +16,11 @@ struct ActivationBlock {
   float scale;       // largest absolute value / 127
   float scaled_sum;  // scale * sum of quants, for types with mins
   // What the accumulators start from, -offset * sum of quants, for columns 0..15 and 16..31 (see
-  // offset_start()).
+  // set_start()).
   int32_t start[2];
+
+  // Of 16 columns, for types with a min for each.
+  float half_sum(int half) const { return std::bit_cast<float>(start[half]); }
 };
 
 // Tokens go in tiles of kTileTokens (the last one may be smaller). Within a tile of t tokens block
@@ -27,11 +31,17 @@ inline int64_t tile_begin(int64_t tile, int64_t per_token) {
   return tile * kTileTokens * per_token;
 }
 
-// The start value of 16 columns. For types up to 6 bits it is a pair of int16: columns whose number
+// The start value of 16 columns. For unsigned quants it is a pair of int16: columns whose number
 // mod 4 is 0 or 1 in the low half, 2 or 3 in the high half, because the AVX2 path sums such pairs
-// in 16 bits; where a block has one scale (all but Q6_K) start[0] covers all 32 columns. For Q8_0
-// start[0] is one int32 for all 32 columns.
+// in 16 bits; where a block has one scale start[0] covers all 32 columns. For signed quants
+// start[0] is one int32 for all 32 columns. Q2_K has no offset and two mins: half_sum(), scale *
+// sum of quants.
 void set_start(WeightType type, ActivationBlock& block);
+
+// What half_sum() reads.
+inline int32_t half_sum_bits(float scale, int32_t sum) {
+  return std::bit_cast<int32_t>(scale * static_cast<float>(sum));
+}
 
 // Rounds to nearest even. `values` are 32 floats; a NaN or an infinity among them makes the scale
 // so.

@@ -1,6 +1,6 @@
 // AVX2 + FMA + F16C. A product of unsigned and signed bytes sums pairs in 16 bits; format.h's
-// offsets keep every sum of a block (Q6_K: of half a block) inside 16 bits, so the widening to 32
-// bits happens once a block.
+// offsets keep every sum of a block (or of what has one scale) inside 16 bits, so the widening to
+// 32 bits happens once a block.
 #include "kernels/isa_256.h"
 #include "kernels/quantize_256.h"
 #include "kernels/vector_panel.h"
@@ -10,7 +10,7 @@ namespace {
 
 struct Avx2 : Isa256 {
   // dot8 needs registers of its own.
-  static constexpr int group(int bits) { return bits == 8 ? 4 : 6; }
+  static constexpr int group(bool signed_quants) { return signed_quants ? 4 : 6; }
   static Int start(int32_t pair) { return _mm256_set1_epi32(pair); }
   static Int start8(int32_t) { return zero(); }  // dot8 takes signed quants as they are
   // In assembly: GCC 12 computes all products of a block first and keeps them on the stack, at half

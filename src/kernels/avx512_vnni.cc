@@ -10,24 +10,21 @@ namespace {
 
 struct Avx512Vnni {
   static constexpr int kRows = 16;
-  static constexpr int group(int) { return 8; }
+  static constexpr int group(bool) { return 8; }
   using Int = __m512i;
   using Float = __m512;
 
   static Int zero() { return _mm512_setzero_si512(); }
   static Int load(const uint8_t* at) { return _mm512_loadu_si512(at); }
-  static Int low_nibbles(Int packed) { return _mm512_and_si512(packed, _mm512_set1_epi8(15)); }
-  static Int high_nibbles(Int packed) { return low_nibbles(_mm512_srli_epi16(packed, 4)); }
   static Int either(Int a, Int b) { return _mm512_or_si512(a, b); }
-  static Int fifth_bit(Int bits, int step) {
-    const Int moved = step <= 4 ? _mm512_slli_epi16(bits, static_cast<unsigned>(4 - step))
-                                : _mm512_srli_epi16(bits, static_cast<unsigned>(step - 4));
-    return _mm512_and_si512(moved, _mm512_set1_epi8(16));
+  static Int pick(Int bits, int left, int mask) {
+    const Int moved = left >= 0 ? _mm512_slli_epi16(bits, static_cast<unsigned>(left))
+                                : _mm512_srli_epi16(bits, static_cast<unsigned>(-left));
+    return _mm512_and_si512(moved, _mm512_set1_epi8(static_cast<char>(mask)));
   }
-  static Int upper_bits(Int bits, int shift) {
-    const Int moved = shift <= 4 ? _mm512_slli_epi16(bits, static_cast<unsigned>(4 - shift))
-                                 : _mm512_srli_epi16(bits, static_cast<unsigned>(shift - 4));
-    return _mm512_and_si512(moved, _mm512_set1_epi8(48));
+  static Int lookup(const int8_t* table, Int codes) {
+    const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), codes);
   }
   static Int four(const int8_t* quants) {
     int32_t bits;
@@ -72,6 +69,9 @@ struct Avx512Vnni {
   }
   static Float bytes(const uint8_t* at) {
     return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
+  }
+  static Float signed_bytes(const uint8_t* at) {
+    return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
   }
   static void store(float* at, Float x) { _mm512_storeu_ps(at, x); }
 };

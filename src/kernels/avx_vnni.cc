@@ -7,7 +7,7 @@ namespace aurora::kernels {
 namespace {
 
 struct AvxVnni : Isa256 {
-  static constexpr int group(int) { return 4; }
+  static constexpr int group(bool) { return 4; }
   static Int start(int32_t pair) {
     return _mm256_madd_epi16(_mm256_set1_epi32(pair), _mm256_set1_epi16(1));
   }

@@ -19,20 +19,15 @@ struct Isa256 {
   static Int load(const uint8_t* at) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
   }
-  static Int low_nibbles(Int packed) { return _mm256_and_si256(packed, _mm256_set1_epi8(15)); }
-  static Int high_nibbles(Int packed) { return low_nibbles(_mm256_srli_epi16(packed, 4)); }
   static Int either(Int a, Int b) { return _mm256_or_si256(a, b); }
-  // Bit `step` of each byte to bit 4.
-  static Int fifth_bit(Int bits, int step) {
-    const Int moved =
-        step <= 4 ? _mm256_slli_epi16(bits, 4 - step) : _mm256_srli_epi16(bits, step - 4);
-    return _mm256_and_si256(moved, _mm256_set1_epi8(16));
+  // The bits of `mask` in each byte, from `left` bits below (above, where it is negative).
+  static Int pick(Int bits, int left, int mask) {
+    const Int moved = left >= 0 ? _mm256_slli_epi16(bits, left) : _mm256_srli_epi16(bits, -left);
+    return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask)));
   }
-  // Bits `shift`, `shift` + 1 of each byte to bits 4 and 5.
-  static Int upper_bits(Int bits, int shift) {
-    const Int moved =
-        shift <= 4 ? _mm256_slli_epi16(bits, 4 - shift) : _mm256_srli_epi16(bits, shift - 4);
-    return _mm256_and_si256(moved, _mm256_set1_epi8(48));
+  static Int lookup(const int8_t* table, Int codes) {
+    const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), codes);
   }
   // Four activations to every row.
   static Int four(const int8_t* quants) {
@@ -59,6 +54,9 @@ struct Isa256 {
   }
   static Float bytes(const uint8_t* at) {
     return to_float(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at))));
+  }
+  static Float signed_bytes(const uint8_t* at) {
+    return to_float(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at))));
   }
   static void store(float* at, Float x) { _mm256_storeu_ps(at, x); }
 };

@@ -22,16 +22,23 @@ int quant_at(const uint8_t* lines, int row, int column) {
   const int step = column / 4;
   const int byte = 4 * row + column % 4;
   if constexpr (kFormat.bits == 8) return static_cast<int8_t>(lines[64 * step + byte]) + 128;
+  if constexpr (kFormat.bits < 4) {
+    const int low = (lines[64 * (step / 4) + byte] >> (2 * (step % 4))) & 3;
+    return kFormat.bits == 2 ? low : low | (((lines[128 + byte] >> step) & 1) << 2);
+  }
   int q = (lines[64 * (step / 2) + byte] >> (4 * (step % 2))) & 15;
   if constexpr (kFormat.bits == 5) q |= ((lines[256 + byte] >> step) & 1) << 4;
   if constexpr (kFormat.bits == 6)
     q |= ((lines[256 + 64 * (step / 4) + byte] >> (2 * (step % 4))) & 3) << 4;
+  if constexpr (kFormat.table != nullptr)
+    return kFormat.table[q] + (kFormat.signed_quants ? kFormat.offset : 0);
   return q;
 }
 
-// Factors of one row in one block: value = scale * integer_scale[half] * (quant - offset) + min.
+// Factors of one row in one block: value = scale * integer_scale[half] * (quant - offset) +
+// min[half]; min[0] alone where a block has one.
 struct RowFactors {
-  float scale = 0, min = 0;
+  float scale = 0, min[2] = {0, 0};
   int integer_scale[2] = {1, 1};
 };
 
@@ -40,19 +47,24 @@ RowFactors row_factors(const uint8_t* unit, const uint8_t* block, int row) {
   constexpr Format kFormat = format_of(kType);
   RowFactors out;
   const uint8_t* fp16 = kFormat.header_bytes ? unit : block;
-  out.scale = half_to_float(load16(fp16 + 2 * row));
-  if constexpr (kType == WeightType::kQ6_K) {
+  const uint16_t scale = load16(fp16 + 2 * row);
+  out.scale = kType == WeightType::kMXFP4 ? bfloat_to_float(scale) : half_to_float(scale);
+  if constexpr (kType == WeightType::kIQ4_XS) out.scale *= static_cast<int8_t>(block[row]);
+  if constexpr (kFormat.halves) {
     out.integer_scale[0] = static_cast<int8_t>(block[row]);
     out.integer_scale[1] = static_cast<int8_t>(block[16 + row]);
   }
   if constexpr (kFormat.mins) {
-    out.min = half_to_float(load16(fp16 + 32 + 2 * row));
-    if constexpr (kFormat.header_bytes > 0) {
+    const float min = half_to_float(load16(fp16 + 32 + 2 * row));
+    out.min[0] = min;
+    if constexpr (kFormat.halves) {
+      for (int h = 0; h < 2; ++h) out.min[h] = min * -static_cast<float>(block[32 + 16 * h + row]);
+    } else if constexpr (kFormat.header_bytes > 0) {
       out.scale *= static_cast<float>(block[row]);
-      out.min *= -static_cast<float>(block[16 + row]);
+      out.min[0] *= -static_cast<float>(block[16 + row]);
     }
     if constexpr (kFormat.offset > 0) {
-      out.min = std::fma(static_cast<float>(kFormat.offset), out.scale, out.min);
+      out.min[0] = std::fma(static_cast<float>(kFormat.offset), out.scale, out.min[0]);
     }
   }
   return out;
@@ -70,7 +82,11 @@ float add_block(const uint8_t* unit, const uint8_t* block, int row,
   }
   const int product = factors.integer_scale[0] * halves[0] + factors.integer_scale[1] * halves[1];
   sum = std::fma(static_cast<float>(product), factors.scale * activation.scale, sum);
-  if constexpr (kFormat.mins) sum = std::fma(factors.min, activation.scaled_sum, sum);
+  if constexpr (kFormat.mins && kFormat.halves) {
+    sum = std::fma(factors.min[0], activation.half_sum(0), sum);
+    return std::fma(factors.min[1], activation.half_sum(1), sum);
+  }
+  if constexpr (kFormat.mins) sum = std::fma(factors.min[0], activation.scaled_sum, sum);
   return sum;
 }
 

@@ -179,9 +179,14 @@ std::optional<WeightType> weight_type(ggml_type type) {
     case GGML_TYPE_Q5_0: return WeightType::kQ5_0;
     case GGML_TYPE_Q5_1: return WeightType::kQ5_1;
     case GGML_TYPE_Q8_0: return WeightType::kQ8_0;
+    case GGML_TYPE_Q2_K: return WeightType::kQ2_K;
+    case GGML_TYPE_Q3_K: return WeightType::kQ3_K;
     case GGML_TYPE_Q4_K: return WeightType::kQ4_K;
     case GGML_TYPE_Q5_K: return WeightType::kQ5_K;
     case GGML_TYPE_Q6_K: return WeightType::kQ6_K;
+    case GGML_TYPE_IQ4_NL: return WeightType::kIQ4_NL;
+    case GGML_TYPE_IQ4_XS: return WeightType::kIQ4_XS;
+    case GGML_TYPE_MXFP4: return WeightType::kMXFP4;
     case GGML_TYPE_F16: return WeightType::kF16;
     case GGML_TYPE_BF16: return WeightType::kBF16;
     case GGML_TYPE_F32: return WeightType::kF32;

@@ -37,13 +37,19 @@ inline void set_sums(WeightType type, __m256i quants, ActivationBlock& block) {
   const __m128i both = _mm_add_epi16(first, second);
   const int32_t sum = first_lane(_mm_madd_epi16(both, _mm_set1_epi16(1)));
   block.scaled_sum = block.scale * static_cast<float>(sum);
-  const int offset = format_of(type).offset;
+  const Format format = format_of(type);
+  const int offset = format.offset;
   block.start[0] = block.start[1] = 0;
-  if (offset == 0) return;
   const __m128i minus = _mm_set1_epi16(static_cast<int16_t>(-offset));
-  if (type == WeightType::kQ8_0) {
+  if (format.mins && format.halves) {
+    const __m128i ones = _mm_set1_epi16(1);
+    block.start[0] = half_sum_bits(block.scale, first_lane(_mm_madd_epi16(first, ones)));
+    block.start[1] = half_sum_bits(block.scale, first_lane(_mm_madd_epi16(second, ones)));
+  } else if (offset == 0) {
+    return;
+  } else if (format.signed_quants) {
     block.start[0] = -offset * sum;
-  } else if (type == WeightType::kQ6_K) {
+  } else if (format.halves) {
     block.start[0] = first_lane(_mm_mullo_epi16(first, minus));
     block.start[1] = first_lane(_mm_mullo_epi16(second, minus));
   } else {

@@ -7,30 +7,42 @@
 namespace aurora::kernels {
 
 // Unpacks steps 2 i and 2 i + 1 of one vector of rows.
-template <class Isa, int kBits>
+template <class Isa, WeightType kType>
 struct StepPair {
+  static constexpr Format kFormat = format_of(kType);
   typename Isa::Int even, odd;
 
   StepPair() = default;
   StepPair(const uint8_t* lines, int i) {
-    if constexpr (kBits == 8) {
+    if constexpr (kFormat.bits == 8) {
       even = Isa::load(lines + 128 * i);
       odd = Isa::load(lines + 128 * i + 64);
-      return;
+    } else if constexpr (kFormat.bits < 4) {
+      const auto packed = Isa::load(lines + 64 * (i / 2));
+      even = Isa::pick(packed, -4 * (i % 2), 3);
+      odd = Isa::pick(packed, -4 * (i % 2) - 2, 3);
+      if constexpr (kFormat.bits == 3) add(Isa::load(lines + 128), -2 * i, 1, 2, 1);
+    } else {
+      const auto packed = Isa::load(lines + 64 * i);
+      even = Isa::pick(packed, 0, 15);
+      odd = Isa::pick(packed, -4, 15);
+      if constexpr (kFormat.bits == 5) add(Isa::load(lines + 256), -2 * i, 1, 4, 1);
+      if constexpr (kFormat.bits == 6)
+        add(Isa::load(lines + 256 + 64 * (i / 2)), -4 * (i % 2), 3, 4, 2);
+      if constexpr (kFormat.table != nullptr) {
+        even = Isa::lookup(kFormat.table, even);
+        odd = Isa::lookup(kFormat.table, odd);
+      }
     }
-    const auto packed = Isa::load(lines + 64 * i);
-    even = Isa::low_nibbles(packed);
-    odd = Isa::high_nibbles(packed);
-    if constexpr (kBits == 5) {
-      const auto fifth = Isa::load(lines + 256);
-      even = Isa::either(even, Isa::fifth_bit(fifth, 2 * i));
-      odd = Isa::either(odd, Isa::fifth_bit(fifth, 2 * i + 1));
-    }
-    if constexpr (kBits == 6) {
-      const auto upper = Isa::load(lines + 256 + 64 * (i / 2));
-      even = Isa::either(even, Isa::upper_bits(upper, 4 * (i % 2)));
-      odd = Isa::either(odd, Isa::upper_bits(upper, 4 * (i % 2) + 2));
-    }
+  }
+
+ private:
+  // The upper bits of a quant: of the even step from bit -`left` on, of the odd one `width` bits
+  // further, to bit `place`.
+  [[gnu::always_inline]] void add(typename Isa::Int bits, int left, int mask, int place,
+                                  int width) {
+    even = Isa::either(even, Isa::pick(bits, left + place, mask << place));
+    odd = Isa::either(odd, Isa::pick(bits, left + place - width, mask << place));
   }
 };
 
@@ -38,14 +50,21 @@ struct StepPair {
 // activations.
 template <class Isa, WeightType kType>
 struct Factors {
-  typename Isa::Float scale, min;
+  static constexpr Format kFormat = format_of(kType);
+  static constexpr bool kTwoMins = kFormat.mins && kFormat.halves;
+  typename Isa::Float scale, min, second_min;
 
   Factors() = default;
-  Factors(const uint8_t* unit, const uint8_t* block, int row) : min{} {
-    constexpr Format kFormat = format_of(kType);
+  Factors(const uint8_t* unit, const uint8_t* block, int row) : min{}, second_min{} {
     const uint8_t* fp16 = (kFormat.header_bytes ? unit : block) + 2 * row;
-    scale = Isa::halves(fp16);
-    if constexpr (kFormat.mins) {
+    scale = kType == WeightType::kMXFP4 ? Isa::bfloats(fp16) : Isa::halves(fp16);
+    if constexpr (kType == WeightType::kIQ4_XS)
+      scale = Isa::multiply(scale, Isa::signed_bytes(block + row));
+    if constexpr (kTwoMins) {
+      const auto both = Isa::halves(fp16 + 32);
+      min = Isa::multiply(both, Isa::negative(Isa::bytes(block + 32 + row)));
+      second_min = Isa::multiply(both, Isa::negative(Isa::bytes(block + 48 + row)));
+    } else if constexpr (kFormat.mins) {
       min = Isa::halves(fp16 + 32);
       if constexpr (kFormat.header_bytes > 0) {
         scale = Isa::multiply(scale, Isa::bytes(block + row));
@@ -66,11 +85,11 @@ struct PackedBlock {
   const uint8_t* unit;
   const uint8_t* block;
 
-  StepPair<Isa, kFormat.bits> steps(int vector, int i) const {
+  StepPair<Isa, kType> steps(int vector, int i) const {
     return {block + kFormat.scale_bytes + 4 * vector * Isa::kRows, i};
   }
   Factors<Isa, kType> factors(int vector) const { return {unit, block, vector * Isa::kRows}; }
-  // Q6_K: of 16 columns.
+  // Of 16 columns.
   Int scales(int half, int vector) const {
     return Isa::scales(block + 16 * half + vector * Isa::kRows);
   }
@@ -96,18 +115,19 @@ class UnpackedBlock {
           quants_[2 * i + 1][v] = pair.odd;
         }
       }
-      if constexpr (kType == WeightType::kQ6_K) {
+      if constexpr (kFormat.halves) {
         for (int half = 0; half < 2; ++half) scales_[half][v] = packed.scales(half, v);
       }
       const auto factors = packed.factors(v);
       scale_[v] = factors.scale;
       min_[v] = factors.min;
+      if constexpr (Factors<Isa, kType>::kTwoMins) second_min_[v] = factors.second_min;
     }
   }
 
-  StepPair<Isa, kFormat.bits> steps(int vector, int i) const {
+  StepPair<Isa, kType> steps(int vector, int i) const {
     if constexpr (kFormat.bits == 8) return {lines_ + 4 * vector * Isa::kRows, i};
-    StepPair<Isa, kFormat.bits> pair;
+    StepPair<Isa, kType> pair;
     pair.even = quants_[2 * i][vector];
     pair.odd = quants_[2 * i + 1][vector];
     return pair;
@@ -116,6 +136,7 @@ class UnpackedBlock {
     Factors<Isa, kType> ready;
     ready.scale = scale_[vector];
     ready.min = min_[vector];
+    if constexpr (Factors<Isa, kType>::kTwoMins) ready.second_min = second_min_[vector];
     return ready;
   }
   Int scales(int half, int vector) const { return scales_[half][vector]; }
@@ -126,7 +147,7 @@ class UnpackedBlock {
   // written in halves cannot be read back at once.
   Int quants_[8][kVectors];
   Int scales_[2][kVectors];
-  typename Isa::Float scale_[kVectors], min_[kVectors];
+  typename Isa::Float scale_[kVectors], min_[kVectors], second_min_[kVectors];
 };
 
 }  // namespace aurora::kernels

@@ -2,10 +2,10 @@
 // defines for its instruction set and then instantiates. Include it only there: the code must be
 // compiled with that file's flags.
 //
-// Isa: kRows (rows a vector covers: 8 or 16), group(bits) (tokens whose sums over all rows of a
-// panel stay in registers), Int, Float, and the operations used below. The integer part of a block
-// is exact in every Isa, the fp32 part is the same sequence of operations, so all give the same
-// bits as portable.cc.
+// Isa: kRows (rows a vector covers: 8 or 16), group(signed quants) (tokens whose sums over all rows
+// of a panel stay in registers), Int, Float, and the operations used below. The integer part of a
+// block is exact in every Isa, the fp32 part is the same sequence of operations, so all give the
+// same bits as portable.cc.
 #pragma once
 
 #include <utility>
@@ -27,7 +27,8 @@ struct BlockSums {
   using Int = typename Isa::Int;
   static constexpr Format kFormat = format_of(kType);
   static constexpr int kVectors = kPanelRows / Isa::kRows;
-  static constexpr bool kHalves = kType == WeightType::kQ6_K;  // a scale for each 16 columns
+  static constexpr bool kHalves = kFormat.halves;
+  static constexpr bool kSigned = kFormat.signed_quants;
   Int sum[kVectors][kTokens];
   Int first_half[kHalves ? kVectors : 1][kTokens];
 
@@ -46,7 +47,7 @@ struct BlockSums {
     if constexpr (kHalves) {
       return Isa::plus(first_half[v][t], Isa::total_scaled(sum[v][t], block.scales(1, v)));
     }
-    return kFormat.bits == 8 ? sum[v][t] : Isa::total(sum[v][t]);
+    return kSigned ? sum[v][t] : Isa::total(sum[v][t]);
   }
 
  private:
@@ -58,19 +59,19 @@ struct BlockSums {
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       const int32_t bits = activations[t].start[0];
-      const Int start = kFormat.bits == 8 ? Isa::start8(bits) : Isa::start(bits);
+      const Int start = kSigned ? Isa::start8(bits) : Isa::start(bits);
       for (int v = 0; v < kVectors; ++v) sum[v][t] = start;
     }
   }
 
-  // Q6_K, from the first 16 columns to the second.
+  // From the first 16 columns to the second.
   template <class Block>
   [[gnu::always_inline]] void turn(const Block& block, const ActivationBlock* activations) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       for (int v = 0; v < kVectors; ++v) {
         first_half[v][t] = Isa::total_scaled(sum[v][t], block.scales(0, v));
-        sum[v][t] = Isa::start(activations[t].start[1]);
+        sum[v][t] = kFromZero ? Isa::zero() : Isa::start(activations[t].start[1]);
       }
     }
   }
@@ -88,9 +89,9 @@ struct BlockSums {
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       add_step(even, Isa::four(activations[t].quants + 8 * i), t, kFromZero && i == 0);
-      if (kFormat.bits < 8) add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t, false);
+      if (!kSigned) add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t, false);
     }
-    if (kFormat.bits < 8) return;
+    if (!kSigned) return;
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       add_step(odd, Isa::four(activations[t].quants + 8 * i + 4), t, false);
@@ -100,7 +101,7 @@ struct BlockSums {
   [[gnu::always_inline]] void add_step(const Int* weights, Int activations, int t, bool first) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      if constexpr (kFormat.bits == 8) sum[v][t] = Isa::dot8(sum[v][t], weights[v], activations);
+      if constexpr (kSigned) sum[v][t] = Isa::dot8(sum[v][t], weights[v], activations);
       else if (first) sum[v][t] = Isa::first_dot(weights[v], activations);
       else sum[v][t] = Isa::dot(sum[v][t], weights[v], activations);
     }
@@ -123,8 +124,12 @@ template <class Isa, WeightType kType, int kTokens, class Block>
       auto& sum = sums[t * kVectors + v];
       const auto factor = Isa::multiply(factors.scale, Isa::all(activations[t].scale));
       sum = Isa::fma(Isa::to_float(block_sums.product(block, v, t)), factor, sum);
-      if constexpr (format_of(kType).mins)
+      if constexpr (Factors<Isa, kType>::kTwoMins) {
+        sum = Isa::fma(factors.min, Isa::all(activations[t].half_sum(0)), sum);
+        sum = Isa::fma(factors.second_min, Isa::all(activations[t].half_sum(1)), sum);
+      } else if constexpr (format_of(kType).mins) {
         sum = Isa::fma(factors.min, Isa::all(activations[t].scaled_sum), sum);
+      }
     }
   }
 }
@@ -190,7 +195,7 @@ void wide_panel(const uint8_t* panel, const ActivationBlock* tile, int64_t colum
 
 // Tokens of a group at most.
 template <class Isa, WeightType kType>
-inline constexpr int kGroup = Isa::group(format_of(kType).bits);
+inline constexpr int kGroup = Isa::group(format_of(kType).signed_quants);
 
 // Chooses by the number of tokens: up to kGroup in one group, more in groups that differ by one
 // token at most.

@@ -13,9 +13,11 @@ namespace aurora::kernels {
 namespace {
 
 ggml_type ggml_type_of(WeightType type) {
-  constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
-                                  GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K,
-                                  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_F32};
+  constexpr ggml_type kTypes[] = {
+      GGML_TYPE_Q4_0,  GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,   GGML_TYPE_Q5_1,
+      GGML_TYPE_Q8_0,  GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,   GGML_TYPE_Q4_K,
+      GGML_TYPE_Q5_K,  GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS,
+      GGML_TYPE_MXFP4, GGML_TYPE_F16,  GGML_TYPE_BF16,   GGML_TYPE_F32};
   return kTypes[static_cast<int>(type)];
 }
 

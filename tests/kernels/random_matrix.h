@@ -10,10 +10,11 @@
 
 namespace aurora::kernels {
 
-inline constexpr WeightType kAllTypes[] = {WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ5_0,
-                                           WeightType::kQ5_1, WeightType::kQ8_0, WeightType::kQ4_K,
-                                           WeightType::kQ5_K, WeightType::kQ6_K, WeightType::kF16,
-                                           WeightType::kBF16, WeightType::kF32};
+inline const std::vector<WeightType> kAllTypes = [] {
+  std::vector<WeightType> all;
+  for (int i = 0; i < kWeightTypeCount; ++i) all.push_back(static_cast<WeightType>(i));
+  return all;
+}();
 
 // Byte offsets of the fp16 values in a unit of the file, -1: none.
 struct HalfOffsets {
@@ -21,7 +22,10 @@ struct HalfOffsets {
 };
 
 inline HalfOffsets half_offsets(WeightType type) {
+  if (type == WeightType::kMXFP4) return {-1, -1};
   if (type == WeightType::kQ6_K) return {208, -1};
+  if (type == WeightType::kQ3_K) return {108, -1};
+  if (type == WeightType::kQ2_K) return {80, 82};
   return {0, format_of(type).mins ? 2 : -1};
 }
 
@@ -54,6 +58,7 @@ inline std::vector<uint8_t> random_file(WeightType type, int64_t rows, int64_t c
   const auto unit = static_cast<size_t>(file_row_bytes(type, format_of(type).unit_columns()));
   const HalfOffsets halves = half_offsets(type);
   for (size_t at = 0; at < file.size(); at += unit) {
+    if (type == WeightType::kMXFP4) file[at] = static_cast<uint8_t>(118 + random() % 8);
     for (int offset : {halves.first, halves.second}) {
       if (offset < 0) continue;
       const auto bits =
