@@ -100,9 +100,9 @@ def comparable(answer, step, loose):
         answer = [answer[0], events]
     answer = without(answer, PASSING | CACHE if loose else PASSING)
     if isinstance(answer[1], list):  # events of several answers come in any order
-        if step["do"] == "cut" and len({index_of(event) for event in answer[1]}) > 1:
-            return answer[0]
         several = has_several_answers(step)
+        if several and step["do"] == "cut":
+            return answer[0]
         if several and any(tells_error(event) for event in answer[1]):  # which ends the others wherever they are
             return [answer[0], [event for event in answer[1] if tells_error(event)]]
         answer = [answer[0], sorted(answer[1], key=lambda event: place_of(event, several))]
