@@ -241,6 +241,14 @@ class WithDraft(unittest.TestCase):
         return answer
 
 
+class Streams(unittest.TestCase):
+    def test_several_answers_begin_once(self):
+        with Server(BUILD, MODEL, "-t", "1", "-c", "2048", "-np", "2", "--train", "off") as server:
+            events = post(server, "/completion", {"prompt": ["Salt is", "Bread is", ""], "n_predict": 3, "stream": True})
+            self.assertNotIn(None, events)
+            self.assertEqual(sorted(event["index"] for event in events if event["stop"]), [0, 1, 2])
+
+
 class Targets(unittest.TestCase):
     def test_in_two_files_and_with_experts(self):
         """Served, captured and drafted for from repeated text; that no draft is learnt is said once, and no trainer started."""
