@@ -15,8 +15,6 @@
 namespace aurora {
 namespace {
 
-constexpr size_t kFingerprintDigits = 16;
-
 // Appends [offset, offset + length) of the file; false when it cannot be read in full.
 bool append_piece(int fd, off_t offset, size_t length, std::vector<std::byte>& out) {
   const size_t begin = out.size();

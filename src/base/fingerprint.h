@@ -1,6 +1,7 @@
 // Names a file by its size and some of its bytes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -8,6 +9,8 @@
 #include "base/status.h"
 
 namespace aurora {
+
+inline constexpr size_t kFingerprintDigits = 16;
 
 struct FilePiece {
   uint64_t offset = 0;

@@ -12,6 +12,7 @@
 #include "cli/drafts_list.h"
 #include "draft/draft_tensors.h"
 #include "draft/head_files.h"
+#include "draft/model_files.h"
 
 namespace aurora {
 namespace {
@@ -145,8 +146,13 @@ bool is_gguf(const std::string& path) {
   return !std::filesystem::is_directory(path, ignored) && !path.ends_with(".safetensors");
 }
 
-Status import_draft(const Options& o) {
+Status import_draft(Options o) {
   const bool gguf = is_gguf(o.input);
+  if (!o.target.empty()) {
+    const auto first = first_model_file(o.target);
+    if (!first) return first.status();
+    o.target = *first;
+  }
   if (o.target.empty() && !gguf)
     return Status::invalid("safetensors hold no tokenizer: give the target by -m TARGET.gguf");
   const auto tokenizer = GgufFile::open(o.target.empty() ? o.input : o.target);

@@ -21,6 +21,7 @@
 #include "cli/server_flags.h"
 #include "cli/state_dir.h"
 #include "draft/gguf_file.h"
+#include "draft/model_files.h"
 #include "kernels/kernels.h"
 #include "live/live_page.h"
 #include "nats/nats_url.h"
@@ -50,6 +51,21 @@ Result<std::unique_ptr<GgufFile>> open_target(const std::string& path) {
 bool can_be_tapped(const std::string& architecture) {
   return std::any_of(std::begin(kTapArchitectures), std::end(kTapArchitectures),
                      [&](const char* known) { return architecture == known; });
+}
+
+// llama.cpp takes a split model by its first part, so whichever one was named becomes that one.
+Status name_first_part(ServeOptions& options) {
+  if (!std::filesystem::is_regular_file(options.model)) return Status::ok();  // said by open_target
+  const auto first = first_model_file(options.model);
+  if (!first && first.status().code() == StatusCode::kCorrupt) return Status::ok();  // there too
+  if (!first) return first.status();
+  if (*first == options.model) return Status::ok();
+  auto& args = options.server_args;
+  if (std::find(args.begin(), args.end(), options.model) == args.end())  // by LLAMA_ARG_MODEL
+    args.insert(args.end(), {"-m", *first});
+  std::replace(args.begin(), args.end(), options.model, *first);
+  options.model = *first;
+  return Status::ok();
 }
 
 Status check_target(const ServeOptions& options) {
@@ -95,6 +111,7 @@ Status prepare(ServeOptions& options, std::string& target) {
   if (options.model.empty())
     return Status::invalid("no model given; run aurora serve -m TARGET.gguf");
   if (Status status = check_buffer_url(options.buffer); !status) return status;
+  if (Status status = name_first_part(options); !status) return status;
   if (Status status = check_target(options); !status) return status;
   auto fingerprint = target_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();

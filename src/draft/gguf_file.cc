@@ -82,10 +82,6 @@ Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::string& path) {
 Result<std::unique_ptr<GgufFile>> GgufFile::open_mapped(const std::string& path) {
   auto file = open(path);
   if (!file) return file;
-  const auto parts = (*file)->integer("split.count");
-  if (parts && *parts > 1) {
-    return Status::invalid(path + " is one part of a split model: merge the parts first");
-  }
   auto map = MappedFile::open(path);
   if (!map) return map.status();
   (*file)->map_ = std::move(*map);

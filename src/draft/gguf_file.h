@@ -39,8 +39,8 @@ class GgufFile {
   // The header alone. not found, io; invalid: not a regular file; corrupt: not a GGUF, or a broken
   // header. May throw bad_alloc on a hostile count.
   static Result<std::unique_ptr<GgufFile>> open(const std::string& path);
-  // With all tensor data mapped: for files that nobody cuts while they are read. Also invalid: one
-  // part of a split model. truncated: tensor data ends early.
+  // With all tensor data mapped: for files that nobody cuts while they are read. Also truncated:
+  // tensor data ends early.
   static Result<std::unique_ptr<GgufFile>> open_mapped(const std::string& path);
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;

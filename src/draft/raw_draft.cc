@@ -155,6 +155,9 @@ void read_variant(const GgufFile& file, RawDraft& draft) {
 Result<RawDraft> read_raw_draft(const std::string& path) {
   auto file = GgufFile::open_mapped(path);
   if (!file) return file.status();
+  const auto parts = (*file)->integer("split.count");
+  if (parts && *parts > 1)
+    return Status::invalid(path + " is one part of a split draft: merge the parts first");
   auto shape = read_shape(**file);
   if (!shape) return shape.status();
   RawDraft draft;

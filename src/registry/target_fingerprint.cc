@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
 #include <vector>
 
 #include "base/fingerprint.h"
+#include "base/sha256.h"
 #include "draft/gguf_file.h"
+#include "draft/model_files.h"
 
 namespace aurora {
 namespace {
@@ -13,11 +16,8 @@ namespace {
 constexpr uint64_t kEndBytes = 1u << 20;
 constexpr uint64_t kTensorPieceBytes = 4096;
 
-}  // namespace
-
-Result<std::string> target_fingerprint(const std::string& path) {
+Result<std::string> of_file(const std::string& path) {
   std::vector<FilePiece> pieces = {{0, kEndBytes}};
-  if (auto named = file_fingerprint(path, {}); !named) return named.status();
   const auto file = GgufFile::open(path);
   if (!file) return Status::invalid(path + " is not a GGUF model");
   const gguf_context* meta = (*file)->meta();
@@ -30,6 +30,24 @@ Result<std::string> target_fingerprint(const std::string& path) {
     pieces.push_back({begin + (bytes - piece) / 2, piece});
   }
   return file_fingerprint(path, pieces);
+}
+
+}  // namespace
+
+Result<std::string> target_fingerprint(const std::string& path) {
+  if (auto named = file_fingerprint(path, {}); !named) return named.status();
+  const auto files = model_files(path);
+  if (files.status().code() == StatusCode::kCorrupt)
+    return Status::invalid(path + " is not a GGUF model");
+  if (!files) return files.status();
+  if (files->size() == 1) return of_file(path);
+  std::string all;
+  for (const std::string& part : *files) {
+    const auto fingerprint = of_file(part);
+    if (!fingerprint) return fingerprint.status();
+    all += *fingerprint;
+  }
+  return sha256_hex(std::as_bytes(std::span(all))).substr(0, kFingerprintDigits);
 }
 
 Result<std::string> old_target_fingerprint(const std::string& path) {

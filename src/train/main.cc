@@ -86,6 +86,7 @@ Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
 Status serve(TrainOptions options, RankGroup* ranks) {
   auto target = TargetWeights::open(options.model);
   if (!target) return target.status();
+  options.model = (*target)->path();
   auto fingerprint = target_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   options.loop.target = *fingerprint;

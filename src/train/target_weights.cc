@@ -5,7 +5,7 @@
 #include <optional>
 #include <string_view>
 
-#include "draft/gguf_file.h"
+#include "draft/model_files.h"
 #include "draft/taps.h"
 
 namespace aurora {
@@ -68,7 +68,7 @@ std::vector<float> pass_last_tap(int hidden) {
 }  // namespace
 
 struct TargetWeights::Impl {
-  std::unique_ptr<GgufFile> file;
+  std::unique_ptr<ModelFile> file;
   std::string architecture;
   DraftShape shape;
   int rotated = 0;  // values of a head that RoPE turns
@@ -79,14 +79,14 @@ struct TargetWeights::Impl {
 };
 
 Status TargetWeights::Impl::read_shape() {
-  auto name = file->text("general.architecture");
+  auto name = file->keys().text("general.architecture");
   if (!name) return name.status();
   architecture = *name;
   const std::string prefix = architecture + ".";
   Status failure;
   const auto integer = [&](const char* key, size_t index, std::optional<int64_t> otherwise) {
-    if (otherwise && !file->has(prefix + key)) return static_cast<int>(*otherwise);
-    auto value = file->integer(prefix + key, index);
+    if (otherwise && !file->keys().has(prefix + key)) return static_cast<int>(*otherwise);
+    auto value = file->keys().integer(prefix + key, index);
     // Above a billion (some contexts come near it) a file is broken.
     if (value && (*value < 1 || *value > (1 << 30))) {
       value = Status::invalid(file->path() + ": impossible " + prefix + key);
@@ -104,11 +104,11 @@ Status TargetWeights::Impl::read_shape() {
   shape.context = integer("context_length", 0, {});
   rotated = integer("rope.dimension_count", 0, shape.head_dim);
   if (!failure) return failure;
-  const auto eps = file->number(prefix + "attention.layer_norm_rms_epsilon");
+  const auto eps = file->keys().number(prefix + "attention.layer_norm_rms_epsilon");
   if (!eps) return eps.status();
   shape.rms_eps = static_cast<float>(*eps);
-  if (file->has(prefix + "rope.freq_base")) {
-    const auto base = file->number(prefix + "rope.freq_base");
+  if (file->keys().has(prefix + "rope.freq_base")) {
+    const auto base = file->keys().number(prefix + "rope.freq_base");
     if (!base) return base.status();
     shape.rope_base = static_cast<float>(*base);
   }
@@ -157,7 +157,7 @@ TargetWeights::TargetWeights(std::unique_ptr<Impl> impl) : impl_(std::move(impl)
 TargetWeights::~TargetWeights() = default;
 
 Result<std::unique_ptr<TargetWeights>> TargetWeights::open(const std::string& path) {
-  auto file = GgufFile::open_mapped(path);
+  auto file = ModelFile::open(path);
   // Whoever names a file that is no model has to name another one: no later try helps.
   if (!file && file.status().code() == StatusCode::kCorrupt) {
     return Status::invalid(file.status().message());

@@ -16,14 +16,14 @@ namespace aurora {
 
 class TargetWeights {
  public:
-  // invalid: not a GGUF, an architecture without plain attention/MLP tensors (names what is
-  // missing).
+  // A split model by any of its parts. invalid: not a GGUF, an architecture without plain
+  // attention/MLP tensors (names what is missing).
   static Result<std::unique_ptr<TargetWeights>> open(const std::string& path);
   ~TargetWeights();
 
   const DraftShape& shape() const;          // tap_layers filled by default_tap_layers()
   const std::string& architecture() const;  // "llama", "qwen2", ...
-  const std::string& path() const;
+  const std::string& path() const;          // of a split model, the first part's
 
   // out: [ids, D] fp32.
   Status token_rows(std::span<const int32_t> ids, float* out) const;  // token embedding

@@ -4,6 +4,8 @@
 #include <gguf.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +49,36 @@ TEST(TargetFingerprint, SeesEveryTensor) {
   EXPECT_NE(of(model(dir, 2.0f, 3 << 17)), plain);  // its middle
   const std::string old = *old_target_fingerprint(model(dir, 1.0f, 0));
   EXPECT_EQ(*old_target_fingerprint(model(dir, 2.0f, 0)), old);  // which could not see it
+}
+
+// The model of two parts, the second with `value` in it.
+std::string split_model(const TempDir& dir, float value) {
+  for (const uint16_t part : {0, 1}) {
+    const std::unique_ptr<gguf_context, void (*)(gguf_context*)> out(gguf_init_empty(), gguf_free);
+    gguf_set_val_u16(out.get(), "split.no", part);
+    gguf_set_val_u16(out.get(), "split.count", 2);
+    gguf_set_val_f32(out.get(), "value", part == 1 ? value : 0);
+    const std::string path = dir / ("m-0000" + std::to_string(part + 1) + "-of-00002.gguf");
+    EXPECT_TRUE(gguf_write_to_file(out.get(), path.c_str(), false));
+  }
+  return dir / "m-00001-of-00002.gguf";
+}
+
+TEST(TargetFingerprint, OfEveryPart) {
+  const TempDir dir;
+  const std::string first = split_model(dir, 1);
+  const std::string fingerprint = of(first);
+  EXPECT_EQ(fingerprint.size(), 16u);
+  EXPECT_EQ(of(dir / "m-00002-of-00002.gguf"), fingerprint);
+  split_model(dir, 2);
+  EXPECT_NE(of(first), fingerprint);
+
+  const std::string renamed = dir / "part-two.gguf";
+  std::filesystem::rename(dir / "m-00002-of-00002.gguf", renamed);
+  EXPECT_EQ(target_fingerprint(renamed).status().code(), StatusCode::kInvalid);
+  const Status missing = target_fingerprint(first).status();
+  EXPECT_EQ(missing.code(), StatusCode::kNotFound);
+  EXPECT_NE(missing.message().find("m-00002-of-00002.gguf is missing"), std::string::npos);
 }
 
 TEST(TargetFingerprint, WhatIsNoModel) {

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Tiny targets of each kind behind the real binaries: each is served, captured and learnt from, and drafts change no answer.
+
+    targets_test.py BUILD
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from aurora_server import Server
+
+BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else "build").resolve()
+OFF = {"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"}
+# Rates for 64 columns; published as soon as there is something.
+LEARN = ["--train-vocab", "258", "--train-average", "0", "--train-threads", "1", "--train-nice", "0",
+         "--train-lr", "0.003", "--train-lr-fc", "0.003", "--train-lr-head", "0.003",
+         "--publish-first-records", "1", "--publish-every-records", "4", "--gate", "off"]
+SERVE = ["-t", "1", "-c", "512", "-np", "1", "--draft-arms", "learnt"]
+# kind: what the trainer says of the draft's start.
+KINDS = {
+    "llama": [],
+    "qwen2": [],
+    "gemma2": [],
+}
+
+
+def make_target(folder, kind, *more):
+    path = f"{folder}/{kind}.gguf"
+    subprocess.run([BUILD / "aurora-make-tiny-target", path, kind, "1", "f16", "512", *more], check=True)
+    return path
+
+
+class Targets(unittest.TestCase):
+    def learns(self, model, says=()):
+        """A text that is asked for again and again is learnt: two tokens a step, and the same ones as without drafts."""
+        body = {"prompt": "salt and bread, ", "n_predict": 32, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+        with Server(BUILD, model, *SERVE, *LEARN) as server:
+            plain = server.post("/completion", body, OFF, 60)["content"]
+
+            def drafted():
+                answer = server.post("/completion", body, {"X-Aurora-Figures": "on"}, 60)
+                self.assertEqual(answer["content"], plain)
+                return answer["aurora"]["accept_length"] >= 2
+
+            server.wait(drafted, 60)
+            self.assertGreater(server.metric("traces_written_total"), 0)
+            for sentence in says:
+                self.assertIn(sentence, server.log())
+
+    def test_kinds(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, says in KINDS.items():
+                with self.subTest(kind):
+                    self.learns(make_target(folder, kind), says)
+
+    def test_in_two_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            make_target(folder, "llama", "split")
+            second = pathlib.Path(f"{folder}/llama-00002-of-00002.gguf")
+            self.learns(second)
+            second.unlink()
+            for program in (["aurora", "serve"], ["aurora-train"]):
+                command = [str(BUILD / program[0]), *program[1:], "-m", f"{folder}/llama-00001-of-00002.gguf", "--state", f"{folder}/state"]
+                ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                self.assertNotEqual(ended.returncode, 0)
+                self.assertEqual(ended.stderr.count("\n"), 1, ended.stderr)
+                self.assertIn(f"{second} is missing: the model has 2 parts, put all of them into one folder", ended.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
