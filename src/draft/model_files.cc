@@ -70,6 +70,14 @@ const GgufFile* ModelFile::part_of(const std::string& tensor) const {
   return found == parts_.end() ? nullptr : found->get();
 }
 
+std::vector<std::string> ModelFile::tensor_names() const {
+  std::vector<std::string> names;
+  for (const auto& part : parts_)
+    for (int64_t i = 0; i < gguf_get_n_tensors(part->meta()); ++i)
+      names.push_back(gguf_get_tensor_name(part->meta(), i));
+  return names;
+}
+
 Result<GgufTensor> ModelFile::tensor(const std::string& name) const {
   const GgufFile* part = part_of(name);
   return (part != nullptr ? *part : keys()).tensor(name);  // the first one says that it has none

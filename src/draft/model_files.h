@@ -28,6 +28,7 @@ class ModelFile {
   const std::string& path() const { return keys().path(); }
 
   bool has_tensor(const std::string& name) const { return part_of(name) != nullptr; }
+  std::vector<std::string> tensor_names() const;
   // As GgufFile's.
   Result<GgufTensor> tensor(const std::string& name) const;
   Result<GgufTensor> tensor(const std::string& name, int64_t rows, int64_t cols) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "train/draft_start.h"
 #include "train/draft_vocab.h"
 
@@ -40,6 +41,9 @@ Result<DraftWeights> start_draft(const TrainOptions& options, const TargetWeight
                            " must be a multiple of 32");
   const DraftVocab vocab(target.shape().target_vocab, options.vocab);
   auto draft = target.initial_draft(vocab.best());
+  if (options.init == "target")
+    for (const std::string& note : target.notes())
+      LOG_INFO("train", "the first draft is the target's last layer, but: %s", note.c_str());
   if (draft) resize_mlp(*draft, mlp_width(options, target.shape()), options.loop.seed);
   if (draft && options.init == "random") randomise(*draft, options.loop.seed);
   if (draft && options.init == "target") attend_to_own_token(*draft, {}, options.loop.seed);

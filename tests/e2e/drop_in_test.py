@@ -249,21 +249,7 @@ class Streams(unittest.TestCase):
             self.assertEqual(sorted(event["index"] for event in events if event["stop"]), [0, 1, 2])
 
 
-class Targets(unittest.TestCase):
-    def test_with_experts(self):
-        """Served, captured and drafted for from repeated text; that no draft is learnt is said once, and no trainer started."""
-        with tempfile.TemporaryDirectory() as folder:
-            model = f"{folder}/experts.gguf"
-            subprocess.run([BUILD / "aurora-make-tiny-target", model, "llama-moe", "1", "f16"], check=True)
-            with Server(BUILD, model, "-t", "1", "-c", "1024", "-np", "1", "--gate", "off") as server:
-                self.assertIn("No draft is learnt for it", server.log())
-                self.assertIsNone(server.trainer_pid())
-                body = {"prompt": 12 * "salt and bread, ", "n_predict": 60, "temperature": 0, "ignore_eos": True}
-                drafted = post(server, "/completion", body)
-                self.assertGreater(server.metric("spec_decode_num_draft_tokens_total"), 0)
-                self.assertEqual(drafted["content"], post(server, "/completion", {**body, "cache_prompt": False}, OFF)["content"])
-                server.wait(lambda: server.metric("traces_written_total") >= 1, 10)
-
+class Pictures(unittest.TestCase):
     def test_pictures(self):
         """Only a request whose prompt or kept prefix holds a picture goes without draft and trace, not every one of the server."""
         with tempfile.TemporaryDirectory() as folder:

@@ -18,11 +18,15 @@ LEARN = ["--train-vocab", "258", "--train-average", "0", "--train-threads", "1",
          "--train-lr", "0.003", "--train-lr-fc", "0.003", "--train-lr-head", "0.003",
          "--publish-first-records", "1", "--publish-every-records", "4", "--gate", "off"]
 SERVE = ["-t", "1", "-c", "512", "-np", "1", "--draft-arms", "learnt"]
-# kind: what the trainer says of the draft's start.
+EXPERTS, LEFT_OUT, UNGATED, SCALES = "experts the first 2 are copied", "a draft has no place for ", "the target's has no gate", "become fixed scales"
+# architecture (llama-moe: llama with experts): what the trainer says that its first draft lacks.
 KINDS = {
-    "llama": [],
-    "qwen2": [],
-    "gemma2": [],
+    "llama": [], "mistral3": [], "granite": [], "phi3": [], "qwen2": [LEFT_OUT],
+    "qwen3": [SCALES], "gemma2": [SCALES], "gemma3": [SCALES], "glm4": [SCALES], "olmo2": [SCALES],
+    "llama-moe": [EXPERTS], "qwen2moe": [EXPERTS, LEFT_OUT], "qwen3moe": [EXPERTS, SCALES], "gpt-oss": [EXPERTS, LEFT_OUT],
+    "deepseek2": [EXPERTS, "compressed (MLA)"],
+    "stablelm": [LEFT_OUT], "starcoder2": [UNGATED, LEFT_OUT], "gpt2": [UNGATED, LEFT_OUT],
+    "falcon": [UNGATED, LEFT_OUT, "reads what attention reads there"],
 }
 
 

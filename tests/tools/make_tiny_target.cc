@@ -50,8 +50,11 @@ void split(const std::string& path) {
 int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(stderr,
-                 "usage: aurora-make-tiny-target OUT.gguf [llama|llama-moe|qwen2|gemma2 [SEED "
-                 "[f32|f16 [CONTEXT [split]]]]]\n");
+                 "usage: aurora-make-tiny-target OUT.gguf [ARCHITECTURE [SEED [f32|f16 [CONTEXT "
+                 "[split]]]]]\narchitectures: llama-moe");
+    for (const std::string& name : aurora::tiny_architectures())
+      std::fprintf(stderr, " %s", name.c_str());
+    std::fputc('\n', stderr);
     return 1;
   }
   aurora::TinyTarget target;

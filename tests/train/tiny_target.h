@@ -9,7 +9,7 @@
 namespace aurora {
 
 struct TinyTarget {
-  // Or "qwen2": NEOX rope, biases (zero here); "gemma2": a window in every second layer.
+  // One of tiny_architectures().
   std::string architecture = "llama";
   int hidden = 64;
   int heads = 4;
@@ -17,10 +17,11 @@ struct TinyTarget {
   int ff = 96;
   int layers = 6;
   int context = 256;
-  int window = 48;    // of gemma2
-  bool tied = true;   // gemma2 always is
-  bool half = false;  // matrices in F16, which our kernels take
-  int experts = 0;    // of llama: so many in each layer, two of them at work for a token
+  int window = 48;     // of those that have one
+  bool tied = true;    // where the architecture lets it
+  bool half = false;   // matrices in F16, which our kernels take
+  int experts = 0;     // so many in each layer, two of them at work for a token
+  bool alike = false;  // the router likes all experts alike
   uint32_t seed = 1;
   // Left out of the file, to make a target that is refused.
   std::string without_tensor = {};
@@ -30,7 +31,10 @@ struct TinyTarget {
 // The bytes, and two markers of a chat template: <|im_start|> (bos) and <|im_end|> (eos).
 inline constexpr int kTinyVocab = 258;
 
-// CHECKs that the file could be written.
+// Each with what it has beside a llama's layer: experts, norms, biases, fused matrices.
+std::vector<std::string> tiny_architectures();
+
+// CHECKs that the architecture is known and the file could be written.
 void write_tiny_target(const std::string& path, const TinyTarget& target);
 
 // The values that tensor `name` of such a file has, [rows * cols].
