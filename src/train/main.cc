@@ -83,10 +83,17 @@ Status run_loop(TrainLoop& loop, const RankGroup* ranks) {
   return loop.run([] { return g_stop != 0; });
 }
 
-Status serve(TrainOptions options, RankGroup* ranks) {
-  auto target = TargetWeights::open(options.model);
-  if (!target) return target.status();
-  options.model = (*target)->path();
+// Before anything else: a target that is refused is refused each time.
+Result<std::unique_ptr<TargetWeights>> open_target(const std::string& path) {
+  try {
+    return TargetWeights::open(path);
+  } catch (const std::exception& error) {  // bad_alloc on a hostile count
+    return Status::corrupt(path + " cannot be read: " + error.what());
+  }
+}
+
+Status serve(TrainOptions options, const TargetWeights& target, RankGroup* ranks) {
+  options.model = target.path();
   auto fingerprint = target_fingerprint(options.model);
   if (!fingerprint) return fingerprint.status();
   options.loop.target = *fingerprint;
@@ -103,11 +110,11 @@ Status serve(TrainOptions options, RankGroup* ranks) {
   if (!registry) return registry.status();
   const auto courier = start_courier(options, *registry, ranks);
   if (!courier) return courier.status();
-  auto draft = start_draft(options, **target);
+  auto draft = start_draft(options, target);
   if (!draft) return draft.status();
   if (Status s = limit_memory(memory_bytes_of(options, *draft)); !s)
     LOG_WARN("train", "%s", s.to_string().c_str());
-  const RowsOfTarget rows(**target);
+  const RowsOfTarget rows(target);
   auto learner = make_learner(*draft, rows, options.learn, ranks);
   if (!learner) return learner.status();
 
@@ -138,9 +145,9 @@ Status serve(TrainOptions options, RankGroup* ranks) {
 // A step that wants more memory than it may have fails on its own. What is left is the rest: the
 // checkpoint is behind it, and the next life begins with an empty heap. A thread that does not fit
 // is a system_error, LibTorch's exceptions are of what no step guards.
-Status serve_or_say(TrainOptions options, RankGroup* ranks) {
+Status serve_or_say(TrainOptions options, const TargetWeights& target, RankGroup* ranks) {
   try {
-    return serve(std::move(options), ranks);
+    return serve(std::move(options), target, ranks);
   } catch (const std::bad_alloc&) {
     return Status::full(kNoMemory);
   } catch (const std::system_error& error) {
@@ -178,6 +185,10 @@ int held_elsewhere(const std::string& state, bool kept) {
 int join_and_serve(const TrainOptions& options, bool kept) {
   const auto place = rank_from_environment();
   if (!place) return fail(place.status(), kBadSetupExit);
+  const auto target = open_target(options.model);
+  if (!target)
+    return fail(target.status(),
+                target.status().code() == StatusCode::kInvalid ? kBadSetupExit : 1);
   std::optional<Result<FileLock>> lock;
   if (place->rank == 0) lock.emplace(lock_state(options.state));
   if (lock && !*lock) {
@@ -190,7 +201,7 @@ int join_and_serve(const TrainOptions& options, bool kept) {
   if (!ranks)
     return fail(ranks.status(),
                 ranks.status().code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit);
-  const Status status = serve_or_say(options, ranks->get());
+  const Status status = serve_or_say(options, **target, ranks->get());
   // No destructors: a process group may wait for the rank that is lost.
   if (*ranks && (*ranks)->lost())
     _exit(fail(status, status.code() == StatusCode::kInvalid ? kBadSetupExit : kRankLostExit));

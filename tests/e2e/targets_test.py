@@ -72,6 +72,16 @@ class Targets(unittest.TestCase):
                 self.assertEqual(ended.stderr.count("\n"), 1, ended.stderr)
                 self.assertIn(f"{second} is missing: the model has 2 parts, put all of them into one folder", ended.stderr)
 
+    def test_what_no_draft_can_be_learnt_for(self):
+        """Nothing is begun for it, and its keeper is told that starting again cannot help."""
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(f"{folder}/text.gguf")
+            model.write_text("not a model")
+            ended = subprocess.run([BUILD / "aurora-train", "-m", model, "--state", f"{folder}/state"], capture_output=True, text=True, timeout=60)
+            self.assertEqual(ended.returncode, 2)
+            self.assertEqual(ended.stderr, f"aurora-train: {model} is not a GGUF file\n")
+            self.assertFalse(pathlib.Path(f"{folder}/state").exists())
+
 
 if __name__ == "__main__":
     unittest.main()
