@@ -156,7 +156,10 @@ void random_attention(DraftWeights& draft, std::mt19937_64& rng) {
 // between.
 double silu_square(double square) { return square * (0.25 + 0.25 * square / (1 + square)); }
 
-void copy_mlp(const TargetLayer& layer, DraftWeights& draft) {
+// gelu(x) is x sigmoid(1.702 x) within 0.02, which is silu(1.702 x) / 1.702.
+constexpr double kGeluToSilu = 1.702;
+
+void copy_mlp(const TargetLayer& layer, const LayerCopyOptions& options, DraftWeights& draft) {
   const size_t hidden = as_size(draft.shape.hidden), width = as_size(draft.shape.ff);
   draft.down.assign(hidden * width, 0.0f);
   size_t first = 0;
@@ -169,6 +172,10 @@ void copy_mlp(const TargetLayer& layer, DraftWeights& draft) {
       for (size_t i = 0; i < own; ++i)
         draft.down[row * width + first + i] = down[row * own + i] * units.weight;
     first += own;
+  }
+  if (options.gelu_gate) {
+    scale_by(draft.gate, kGeluToSilu);
+    scale_by(draft.down, 1 / kGeluToSilu);
   }
   if (!layer.mlp_outcome_norm) return;
   const std::vector<double> in = squares_of(draft.ffn_norm);
@@ -203,7 +210,7 @@ void copy_layer(const TargetLayer& layer, const LayerCopyOptions& options, Draft
   draft.ffn_norm = read_or_ones(layer.mlp_norm, hidden);
   if (layer.attention) copy_attention(*layer.attention, layer, options, draft);
   if (!layer.attention) random_attention(draft, rng);
-  if (!layer.mlp.empty()) copy_mlp(layer, draft);
+  if (!layer.mlp.empty()) copy_mlp(layer, options, draft);
   if (layer.mlp.empty()) random_mlp(draft, rng);
   if (layer.residual_scale != 1) {
     scale_by(draft.wo, double{layer.residual_scale});

@@ -14,7 +14,8 @@ namespace aurora {
 struct LayerCopyOptions {
   bool centred = false;          // the target's norms take the mean off (LayerNorm)
   bool interleaved_rope = true;  // RoPE turns neighbouring values, as a draft's does
-  int rotated = 0;               // values of a head that RoPE turns
+  int rotated = 0;               // values of a head that RoPE turns, the first ones
+  bool gelu_gate = false;        // the MLP's gate is GELU, a draft's is SiLU
 };
 
 // Sets fc, hidden_norm, the attention, ffn_norm and the MLP. draft.shape is that of `layer`.

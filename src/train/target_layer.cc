@@ -40,7 +40,7 @@ class Finder {
   bool has(const std::string& part) const { return target_.has_tensor(block_ + part + ".weight"); }
   std::optional<GgufTensor> tensor(const std::string& part) const {
     auto found = target_.tensor(block_ + part + ".weight");
-    if (!found || !can_dequantise(found->type)) return {};
+    if (!found || !can_dequantise(found->type) || found->rows < 1 || found->cols < 1) return {};
     return *found;
   }
   std::optional<GgufTensor> norm(const std::string& part) const {
@@ -196,7 +196,7 @@ void Finder::find_mlp() {
     const bool ungated = has("ffn_up") && has("ffn_down");
     note(ungated ? "the MLP starts at random: the target's has no gate"
                  : "the MLP starts at random: the target's last layer has none like a draft's");
-    width = count("feed_forward_length").value_or(4 * hidden_);
+    width = std::min(count("feed_forward_length").value_or(4 * hidden_), 4 * hidden_);
   }
   out_.width = static_cast<int>(width);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <string_view>
 
@@ -23,13 +24,19 @@ constexpr std::array kInterleavedRope = std::to_array<std::string_view>(
      "bailingmoe3", "smollm3",    "arcee",       "ernie4_5",      "ernie4_5-moe", "mistral3",
      "maincoder",   "nanbeige",   "glm4"});
 
+// Gated by GELU: no tensor says so.
+constexpr std::array kGeluGate =
+    std::to_array<std::string_view>({"gemma", "gemma2", "gemma3", "gemma4", "grok", "spark2_5"});
+
+template <size_t N>
+bool is_one_of(const std::array<std::string_view, N>& names, std::string_view architecture) {
+  return std::find(names.begin(), names.end(), architecture) != names.end();
+}
+
 // Of a draft's attention that starts at random: the first that divides the width.
 constexpr std::array kHeadDims = {64, 32, 16, 8, 4, 2};
 
-bool interleaved_rope(std::string_view architecture) {
-  return std::find(kInterleavedRope.begin(), kInterleavedRope.end(), architecture) !=
-         kInterleavedRope.end();
-}
+constexpr double kRopeBaseMax = 1e30;
 
 }  // namespace
 
@@ -92,7 +99,8 @@ void TargetWeights::Impl::read_scales() {
   // Some multiply logits by it (cohere), others divide (granite): all make them smaller.
   if (const float scale = number("logit_scale"); scale > 0)
     logit_scale = std::min(scale, 1 / scale);
-  copy.interleaved_rope = interleaved_rope(architecture);
+  copy.interleaved_rope = is_one_of(kInterleavedRope, architecture);
+  copy.gelu_gate = is_one_of(kGeluGate, architecture);
 }
 
 Status TargetWeights::Impl::find_tensors() {
@@ -132,6 +140,10 @@ void TargetWeights::Impl::take_layer_shape() {
   const auto rotated = file->keys().integer(architecture + ".rope.dimension_count");
   const bool possible = rotated && *rotated > 0 && *rotated <= shape.head_dim && *rotated % 2 == 0;
   copy.rotated = possible ? static_cast<int>(*rotated) : shape.head_dim;
+  // A draft turns all of a head. By this base the part that the target turns goes by the target's
+  // frequencies, and the rest so slowly that it stands nearly still.
+  const double base = std::pow(double{shape.rope_base}, double(shape.head_dim) / copy.rotated);
+  if (layer.attention) shape.rope_base = static_cast<float>(std::min(base, kRopeBaseMax));
 }
 
 TargetWeights::TargetWeights(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

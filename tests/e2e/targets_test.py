@@ -22,7 +22,7 @@ EXPERTS, LEFT_OUT, UNGATED, SCALES = "experts the first 2 are copied", "a draft 
 # architecture (llama-moe: llama with experts): what the trainer says that its first draft lacks.
 KINDS = {
     "llama": [], "mistral3": [], "granite": [], "phi3": [], "qwen2": [LEFT_OUT],
-    "qwen3": [SCALES], "gemma2": [SCALES], "gemma3": [SCALES], "glm4": [SCALES], "olmo2": [SCALES],
+    "qwen3": [SCALES], "gemma": [], "gemma2": [SCALES], "gemma3": [SCALES], "glm4": [SCALES], "olmo2": [SCALES],
     "llama-moe": [EXPERTS], "qwen2moe": [EXPERTS, LEFT_OUT], "qwen3moe": [EXPERTS, SCALES], "gpt-oss": [EXPERTS, LEFT_OUT],
     "deepseek2": [EXPERTS, "compressed (MLA)"],
     "stablelm": [LEFT_OUT], "starcoder2": [UNGATED, LEFT_OUT], "gpt2": [UNGATED, LEFT_OUT],

@@ -6,10 +6,14 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <numeric>
+#include <random>
+#include <utility>
 #include <vector>
 
 #include "draft/draft_file.h"
+#include "draft/mutate.h"
 #include "train/llama_draft.h"
 #include "train/temp_file.h"
 #include "train/tiny_target.h"
@@ -109,6 +113,7 @@ TEST(TargetWeights, NotesSayWhatIsNotCopied) {
       {{.architecture = "qwen3moe"}, {scales, "of 2 experts"}, 192},
       {{.architecture = "gpt-oss"}, {"of 2 experts", "attn_sinks.weight, ffn_gate_exps.bias"}, 192},
       {{.architecture = "deepseek2"}, {"compressed (MLA)", "of 2 experts"}, 288},
+      {{.architecture = "gemma"}, {}},
       {{.architecture = "gemma2"}, {scales}},
       {{.architecture = "gemma3"}, {scales, scales}},
       {{.architecture = "glm4"}, {scales}},
@@ -148,6 +153,42 @@ TEST(TargetWeights, InitialDraftWantsARisingVocabulary) {
   EXPECT_FALSE((*target)->initial_draft(outside));
 }
 
+// Whatever a file says of itself: what is read of it is a draft, or it is refused.
+TEST(TargetWeights, AnyHeader) {
+  constexpr int kCount = 150;  // of each architecture
+  for (const std::string architecture : {"llama", "phi3", "olmo2", "qwen2moe", "deepseek2"}) {
+    const TempFile file("mutated.gguf"), made("mutated-draft.gguf"), sound("sound.gguf");
+    write_tiny_target(sound.path(), {.architecture = architecture, .ff = 32, .layers = 4});
+    std::ifstream in(sound.path(), std::ios::binary);
+    const std::string seed{std::istreambuf_iterator<char>(in), {}};
+    // The keys, and the tensors' names and shapes: between them lies the tokenizer.
+    const size_t keys = seed.find("tokenizer."), end = seed.find("blk.0."), tensors = end + 4000;
+    std::mt19937 rng(1);
+    int opened = 0;
+    for (int i = 0; i < kCount; ++i) {
+      std::string bytes = seed;
+      std::string part = i % 2 == 0 ? seed.substr(0, keys) : seed.substr(end, tensors - end);
+      mutate(rng, part, part.size());
+      bytes.replace(i % 2 == 0 ? 0 : end, i % 2 == 0 ? keys : tensors - end, part);
+      std::ofstream(file.path(), std::ios::binary) << bytes;
+      try {
+        const auto target = TargetWeights::open(file.path());
+        const int64_t ids[] = {1, 2};
+        const auto draft = target ? (*target)->initial_draft(ids) : target.status();
+        if (!draft) continue;
+        const Status written =
+            write_draft_file(made.path(), *draft, sound.path(), DraftDtype::kF32);
+        // Numbers that are none stand where the mutated offset points.
+        EXPECT_TRUE(written || written.message().find("finite") != std::string::npos)
+            << written.to_string();
+        ++opened;
+      } catch (const std::exception&) {  // bad_alloc on a hostile count
+      }
+    }
+    EXPECT_GT(opened, kCount / 20) << architecture;
+  }
+}
+
 // fc passes the input of the last layer through, and the draft is that layer: its logits at row t
 // must be the target's own. Wrong rope order, norm, tap or head row would show.
 float worst_difference(const std::string& target_path, std::span<const int32_t> tokens) {
@@ -175,9 +216,9 @@ float worst_difference(const std::string& target_path, std::span<const int32_t> 
   return worst;
 }
 
-class InitialDraft : public testing::TestWithParam<TinyTarget> {};
+class InitialDraftOf : public testing::TestWithParam<TinyTarget> {};
 
-TEST_P(InitialDraft, IsTheTargetsLastLayer) {
+TEST_P(InitialDraftOf, IsTheTargetsLastLayer) {
   const TempFile file("initial-target.gguf");
   write_tiny_target(file.path(), GetParam());
   std::vector<int32_t> tokens(24);
@@ -189,11 +230,24 @@ TEST_P(InitialDraft, IsTheTargetsLastLayer) {
 // All of what these have has a place in a draft: RoPE of either kind, fused matrices, norms that
 // take the mean off, scales, experts that are all at work and equally liked.
 INSTANTIATE_TEST_SUITE_P(
-    Targets, InitialDraft,
+    Targets, InitialDraftOf,
     testing::Values(TinyTarget{.tied = false}, TinyTarget{.architecture = "qwen2", .tied = false},
                     TinyTarget{.architecture = "phi3"}, TinyTarget{.architecture = "stablelm"},
                     TinyTarget{.architecture = "granite"}, TinyTarget{.architecture = "mistral3"},
                     TinyTarget{.experts = 2, .alike = true}));
+
+// Logits of up to 10, of random targets: these are alike but for what cannot be the same.
+TEST(InitialDraft, IsNearlyTheLastLayer) {
+  const TempFile file("nearly-target.gguf");
+  std::vector<int32_t> tokens(24);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 37 % 256);
+  for (const auto& [target, most] :
+       {std::pair(TinyTarget{.architecture = "stablelm", .rotated = 8}, 0.005f),  // of 16
+        std::pair(TinyTarget{.architecture = "gemma"}, 0.05f)}) {
+    write_tiny_target(file.path(), target);
+    EXPECT_LT(worst_difference(file.path(), tokens), most) << target.architecture;
+  }
+}
 
 // With a real model: AURORA_TEST_TARGET names a GGUF without attention biases. llama.cpp multiplies
 // its quantised weights by 8-bit activations, our dequantised ones by fp32: hence the wide

@@ -101,6 +101,7 @@ constexpr Kind kKinds[] = {
      .experts = true,
      .untied = true},
     {.name = "deepseek2", .experts = true, .shared_expert = true, .compressed = true},
+    {.name = "gemma"},
     {.name = "gemma2", .outcome_norms = true},
     {.name = "gemma3", .outcome_norms = true, .qk_norms = 1},
     {.name = "glm4", .outcome_norms = true, .mlp = Kind::kFused},
@@ -154,7 +155,8 @@ void set_keys(gguf_context* out, const TinyTarget& t) {
   count("attention.head_count", t.heads);
   const int kv_heads = t.architecture == "gpt2" ? t.heads : t.kv_heads;
   count("attention.head_count_kv", kind.compressed ? 1 : kv_heads);
-  count("rope.dimension_count", kind.compressed ? kRopeDim : t.hidden / t.heads);
+  const int rotated = t.rotated > 0 ? t.rotated : t.hidden / t.heads;
+  count("rope.dimension_count", kind.compressed ? kRopeDim : rotated);
   number(kind.mean_norms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
          1e-5f);
   number("rope.freq_base", 5000.0f);

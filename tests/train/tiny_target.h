@@ -14,6 +14,7 @@ struct TinyTarget {
   int hidden = 64;
   int heads = 4;
   int kv_heads = 2;
+  int rotated = 0;  // values of a head that RoPE turns; 0: all
   int ff = 96;
   int layers = 6;
   int context = 256;
