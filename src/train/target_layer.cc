@@ -1,6 +1,9 @@
 #include "train/target_layer.h"
 
+#include <ggml.h>
+
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 namespace aurora {
@@ -161,7 +164,17 @@ void Finder::add_dense() {
   }
 }
 
+bool same(const TensorRows& a, const TensorRows& b) {
+  if (a.rows != b.rows || a.tensor.cols != b.tensor.cols || a.tensor.type != b.tensor.type)
+    return false;
+  const size_t row_bytes = ggml_row_size(a.tensor.type, a.tensor.cols);
+  return std::memcmp(a.tensor.data + static_cast<size_t>(a.first) * row_bytes,
+                     b.tensor.data + static_cast<size_t>(b.first) * row_bytes,
+                     static_cast<size_t>(a.rows) * row_bytes) == 0;
+}
+
 // As many of the experts as are at work for a token: which ones, the router says anew each time.
+// Copies of one (a mixture made of a plain model) are one.
 void Finder::add_experts() {
   const auto down = tensor("ffn_down_exps");
   const auto experts = count("expert_count"), used = count("expert_used_count");
@@ -173,15 +186,19 @@ void Finder::add_experts() {
   const bool apart = gates.rows == *experts * width && ups.rows == gates.rows;
   if (!apart && both.rows != 2 * *experts * width) return;
   const double scale = number("expert_weights_scale").value_or(1.0);
+  const double weight = (scale > 0 ? scale : 1.0) / *used;
   for (int64_t e = 0; e < *used; ++e) {
     const TensorRows gate =
         apart ? part_of(gates, e * width, width) : part_of(both, 2 * e * width, width);
     const TensorRows up =
         apart ? part_of(ups, e * width, width) : part_of(both, (2 * e + 1) * width, width);
-    out_.mlp.push_back({gate,
-                        up,
-                        {*down, e * hidden_, hidden_},
-                        static_cast<float>((scale > 0 ? scale : 1.0) / *used)});
+    LayerUnits units{gate, up, {*down, e * hidden_, hidden_}, static_cast<float>(weight)};
+    const auto twin = std::find_if(out_.mlp.begin(), out_.mlp.end(), [&](const LayerUnits& other) {
+      return same(other.gate, units.gate) && same(other.up, units.up) &&
+             same(other.down, units.down);
+    });
+    if (twin != out_.mlp.end()) twin->weight += units.weight;
+    else out_.mlp.push_back(std::move(units));
   }
   note("of " + std::to_string(*experts) + " experts the first " + std::to_string(*used) +
        " are copied, side by side and alike: as many as work for a token");

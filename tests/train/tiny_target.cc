@@ -205,6 +205,8 @@ class Writer {
     const ggml_type type = target_.half ? GGML_TYPE_F16 : GGML_TYPE_F32;
     std::vector<float> values = tiny_values(name, count, target_.seed);
     if (target_.alike && name.ends_with("ffn_gate_inp.weight")) values.assign(count, 0.0f);
+    const size_t one = count / static_cast<size_t>(depth);
+    for (size_t i = one; target_.copies && i < count; ++i) values[i] = values[i - one];
     if (target_.half) {
       std::vector<float> halves((count + 1) / 2);
       ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(halves.data()),

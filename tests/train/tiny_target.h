@@ -18,11 +18,12 @@ struct TinyTarget {
   int ff = 96;
   int layers = 6;
   int context = 256;
-  int window = 48;     // of those that have one
-  bool tied = true;    // where the architecture lets it
-  bool half = false;   // matrices in F16, which our kernels take
-  int experts = 0;     // so many in each layer, two of them at work for a token
-  bool alike = false;  // the router likes all experts alike
+  int window = 48;      // of those that have one
+  bool tied = true;     // where the architecture lets it
+  bool half = false;    // matrices in F16, which our kernels take
+  int experts = 0;      // so many in each layer, two of them at work for a token
+  bool alike = false;   // the router likes all experts alike
+  bool copies = false;  // all experts are the first one
   uint32_t seed = 1;
   // Left out of the file, to make a target that is refused.
   std::string without_tensor = {};
