@@ -81,6 +81,19 @@ TEST(TargetWeights, TiedHeadIsTheEmbedding) {
   EXPECT_EQ(head, embedding);
 }
 
+// The server taps the layers of the target alone.
+TEST(TargetWeights, LayersThatDraftThemselvesAreNoneOfIt) {
+  const TempFile file("drafting.gguf");
+  write_tiny_target(file.path(), {.drafting_layers = 1});
+  const auto target = TargetWeights::open(file.path());
+  ASSERT_TRUE(target) << target.status().to_string();
+  EXPECT_EQ((*target)->shape().target_layers, 5);
+  EXPECT_EQ((*target)->shape().tap_layers[2], 4);
+  const auto draft = (*target)->initial_draft(whole_vocab(kTinyVocab));
+  ASSERT_TRUE(draft) << draft.status().to_string();
+  EXPECT_EQ(draft->gate, tiny_values("blk.4.ffn_gate.weight", draft->gate.size(), 1));
+}
+
 TEST(TargetWeights, RefusalsNameWhatIsMissing) {
   EXPECT_NE(refusal({.without_tensor = "token_embd.weight"}).find("token_embd.weight"),
             std::string::npos);

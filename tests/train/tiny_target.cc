@@ -188,6 +188,7 @@ void set_keys(gguf_context* out, const TinyTarget& t) {
     count("attention.key_length_mla", kPlainDim + kRopeDim);
     count("attention.value_length_mla", kValueDim);
   }
+  if (t.drafting_layers > 0) count("nextn_predict_layers", t.drafting_layers);
   if (!t.without_key.empty()) gguf_remove_key(out, t.without_key.c_str());
 }
 

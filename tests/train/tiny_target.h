@@ -17,6 +17,7 @@ struct TinyTarget {
   int rotated = 0;  // values of a head that RoPE turns; 0: all
   int ff = 96;
   int layers = 6;
+  int drafting_layers = 0;  // of them, the last ones: layers that draft themselves
   int context = 256;
   int window = 48;      // of those that have one
   bool tied = true;     // where the architecture lets it
