@@ -25,7 +25,8 @@ FLAGS = [
 ]
 TARGETS = ["llama-server", "llama-server-impl"]
 # Their layer outputs have rows of several streams (gemma3n), they do not write token by token, or are drafts themselves.
-NO_TARGETS = {"gemma3n", "t5", "dream", "llada", "llada-moe", "rnd1", "gemma-embedding", "dflash", "pockettts"}
+NO_TARGETS = {"gemma3n", "t5", "t5encoder", "dream", "llada", "llada-moe", "rnd1", "gemma-embedding", "llama-embed", "dflash", "pockettts",
+              "qwen3tts"}
 KEEP_ENTRIES = 4  # older cache entries are removed: each is about 400 MB
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -143,6 +144,18 @@ def apply_edits(source):
             target.write_text(before.replace(anchor, new))
 
 
+def borrowed_graphs(models_h):
+    """Models that build another one's graph: by a name for it, or as its subclass without one of their own."""
+    lent = {}
+    for model, base, body in re.findall(r"struct (llama_model_\w+) : public (llama_model_\w+) \{(.*?)\n\};", models_h, re.DOTALL):
+        named = re.search(r"using graph\s*=\s*(llama_model_\w+)::graph", body)
+        if named:
+            lent[model] = named.group(1)
+        elif base != "llama_model_base" and not re.search(r"(struct|class) graph\b", body):
+            lent[model] = base
+    return lent
+
+
 def write_tap_architectures(source):
     """Architectures whose graph sets or names its layer outputs, as a C++ list: others are refused before loading."""
     model_cc = (source / "src" / "llama-model.cpp").read_text()
@@ -153,6 +166,9 @@ def write_tap_architectures(source):
         one_stream = "build_hc_post(" not in text  # hyper-connections keep several, and only some have a tap of their mean
         if "res->t_layer_inp[" in text or one_stream and "\"l_out\"" in text:
             tapped.update(re.findall(r"(llama_model_\w+)::", text))
+    lent = borrowed_graphs((source / "src" / "models" / "models.h").read_text())
+    while more := {model for model, lender in lent.items() if lender in tapped} - tapped:
+        tapped |= more
     lines, pending = [], []
     for line in model_cc.splitlines():
         case = re.match(r"\s*case (LLM_ARCH_\w+):", line)
