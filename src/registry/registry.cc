@@ -23,6 +23,7 @@
 #include "base/file_handle.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "base/parse_number.h"
 #include "base/sha256.h"
 #include "registry/manifest.h"
 
@@ -34,6 +35,7 @@ namespace fs = std::filesystem;
 constexpr const char* kGguf = ".gguf";
 constexpr const char* kManifest = ".json";
 constexpr const char* kVerdict = ".verdict.json";
+constexpr const char* kPinned = "pinned";
 constexpr size_t kJsonBytesMax = 1 << 20;
 constexpr auto kLockWaitMax = std::chrono::seconds(2);
 constexpr int64_t kVersionStepMax = 1'000'000'000;  // of a peer's version over the newest here
@@ -229,6 +231,11 @@ Result<std::vector<DraftManifest>> Registry::candidates(const std::string& targe
 Result<std::optional<DraftManifest>> Registry::serving(const std::string& target) const {
   auto all = judged(target);
   if (!all) return all.status();
+  const Result<int64_t> by_hand = pinned();
+  if (!by_hand) return by_hand.status();
+  for (Judged& one : *all)
+    if (one.manifest.version == *by_hand)
+      return std::optional<DraftManifest>(std::move(one.manifest));
   for (Judged& one : *all)
     if (one.verdict && one.verdict->kind == DraftVerdict::Kind::kServing)
       return std::optional<DraftManifest>(std::move(one.manifest));
@@ -302,18 +309,69 @@ Status Registry::write_verdict(const DraftVerdict& verdict) {
   return write_file_atomically(path(verdict.version, kVerdict), encode_verdict(verdict));
 }
 
+Result<int64_t> Registry::pinned() const {
+  const std::string file = dir_ + "/" + kPinned;
+  const Result<std::string> text = read_file(file, 64);
+  if (!text && text.status().code() == StatusCode::kNotFound) return 0;
+  if (!text) return text.status();
+  int64_t version = 0;
+  const std::string_view number(text->data(), std::min(text->find('\n'), text->size()));
+  if (!parse_number<int64_t>(number, 1, kDraftVersionMax, version))
+    return Status::corrupt(file + " holds no version; aurora drafts unpin removes it");
+  return version;
+}
+
+Status Registry::pin(int64_t version) {
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  const std::string name = "version " + std::to_string(version);
+  const std::optional<DraftManifest> one =
+      fs::exists(path(version, kManifest)) ? manifest(version) : std::nullopt;
+  if (!one) return Status::not_found("there is no " + name + " in " + dir_);
+  if (!fs::exists(gguf_path(version)))
+    return Status::not_found("the weights of " + name + " are gone");
+  if (!one->serve) return Status::invalid(name + " was kept back: it may not serve");
+  const Result<std::optional<DraftVerdict>> said = verdict(version);
+  if (!said) return said.status();
+  if (*said && (*said)->kind == DraftVerdict::Kind::kRefused)
+    return Status::invalid(name + " was refused: " + (*said)->reason);
+  return write_file_atomically(dir_ + "/" + kPinned, std::to_string(version) + "\n");
+}
+
+Status Registry::unpin() {
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  return remove_file(dir_ + "/" + kPinned);
+}
+
+Status Registry::remove(int64_t version) {
+  const Result<FileHandle> held = lock(dir_);
+  if (!held) return held.status();
+  const std::string name = "version " + std::to_string(version);
+  const Result<int64_t> by_hand = pinned();
+  if (!by_hand) return by_hand.status();
+  if (*by_hand == version)
+    return Status::invalid(name + " is pinned; take the pin away before: aurora drafts unpin");
+  if (!fs::exists(gguf_path(version)))
+    return Status::not_found("there are no weights of " + name + " in " + dir_);
+  return remove_file(gguf_path(version));
+}
+
 Status Registry::verify(const DraftManifest& manifest) const {
   return verify_file(gguf_path(manifest.version), manifest);
 }
 
-Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned, size_t keep_manifests) {
+Status Registry::prune(size_t keep, std::vector<int64_t> needed, size_t keep_manifests) {
   const Result<FileHandle> held = lock(dir_);
   if (!held) return held.status();
+  const Result<int64_t> by_hand = pinned();
+  if (!by_hand) return by_hand.status();
+  needed.push_back(*by_hand);
   const Result<Scan> found = scan(dir_);
   if (!found) return found.status();
   std::map<std::string, size_t> kept;  // each target has its own newest ones
   for (auto version = found->ggufs.rbegin(); version != found->ggufs.rend(); ++version) {
-    if (std::find(pinned.begin(), pinned.end(), *version) != pinned.end()) continue;
+    if (std::find(needed.begin(), needed.end(), *version) != needed.end()) continue;
     const bool published =
         std::binary_search(found->manifests.begin(), found->manifests.end(), *version);
     if (published) {
@@ -324,11 +382,11 @@ Status Registry::prune(size_t keep, const std::vector<int64_t>& pinned, size_t k
     // at it now.
     if (Status status = remove_file(gguf_path(*version)); !status) return status;
   }
-  return prune_manifests(keep_manifests, pinned);
+  return prune_manifests(keep_manifests, needed);
 }
 
 // With the lock held. The newest stay, so that no version number is ever given again.
-Status Registry::prune_manifests(size_t keep, const std::vector<int64_t>& pinned) {
+Status Registry::prune_manifests(size_t keep, const std::vector<int64_t>& needed) {
   const Result<Scan> found = scan(dir_);
   if (!found) return found.status();
   const auto& manifests = found->manifests;
@@ -338,7 +396,7 @@ Status Registry::prune_manifests(size_t keep, const std::vector<int64_t>& pinned
     for (const int64_t version : versions) {
       if (version >= first_kept) break;
       if (std::binary_search(found->ggufs.begin(), found->ggufs.end(), version)) continue;
-      if (std::find(pinned.begin(), pinned.end(), version) != pinned.end()) continue;
+      if (std::find(needed.begin(), needed.end(), version) != needed.end()) continue;
       if (Status status = remove_file(path(version, suffix)); !status) return status;
     }
     return Status::ok();

@@ -3,6 +3,7 @@
 //   dir/draft-000007.gguf      the weights, never changed after publication
 //   dir/draft-000007.json      its manifest, written LAST (a version without one does not exist)
 //   dir/draft-000007.verdict.json   what serving found: written by servers, replaced as a whole
+//   dir/pinned                 a version's number: the one that may serve, by an operator's hand
 // Temporary file, fsync, rename, fsync of the directory, manifest last. One publisher (the
 // trainer), many readers. Thread-safe. Readers never wait; writers take turns (a lock file) and
 // give up with kUnavailable after 2 s.
@@ -61,7 +62,8 @@ class Registry {
   // Every version that newest() would look at, newest first; those that a server put away once come
   // behind the others. What may serve, in the order in which to try.
   Result<std::vector<DraftManifest>> candidates(const std::string& target) const;
-  // The version that a server said is good, the newest of them; newest() where none was judged yet.
+  // The pinned version; else the one that a server said is good, the newest of them; newest() where
+  // none was judged yet.
   // What a trainer has to beat.
   Result<std::optional<DraftManifest>> serving(const std::string& target) const;
   Result<std::vector<DraftManifest>> list() const;  // by rising version, all targets
@@ -78,14 +80,22 @@ class Registry {
   Status adopt(const std::string& gguf_path, const DraftManifest& manifest);
 
   Status write_verdict(const DraftVerdict& verdict);
+
+  // By an operator's hand. A version that is pinned is the only one that servers take, and is not
+  // pruned. invalid: it may not serve, or (remove) it is pinned; not_found: its weights are not
+  // here.
+  Result<int64_t> pinned() const;  // 0: none
+  Status pin(int64_t version);
+  Status unpin();
+  Status remove(int64_t version);  // the weights; number and manifest are never given again
+
   std::string gguf_path(int64_t version) const;
   // Size and sha256 of the file against its manifest. kCorrupt names the file and both values.
   Status verify(const DraftManifest& manifest) const;
-  // Removes gguf files beyond the newest `keep` of each target, never a version in `pinned`, and
-  // manifests and verdicts of versions without one beyond the newest `keep_manifests`: whoever
+  // Removes gguf files beyond the newest `keep` of each target, never a `needed` or pinned version,
+  // and manifests and verdicts of versions without one beyond the newest `keep_manifests`: whoever
   // lists the folder reads all of them. For the publisher.
-  Status prune(size_t keep, const std::vector<int64_t>& pinned,
-               size_t keep_manifests = kManifestsKept);
+  Status prune(size_t keep, std::vector<int64_t> needed, size_t keep_manifests = kManifestsKept);
 
   const std::string& dir() const { return dir_; }
 
@@ -102,7 +112,7 @@ class Registry {
   static std::optional<DraftManifest> first_sound(std::vector<Judged>& all);
   Result<std::vector<Judged>> judged(const std::string& target) const;  // newest first, not refused
   Status put(const std::string& staged, const DraftManifest& manifest);
-  Status prune_manifests(size_t keep, const std::vector<int64_t>& pinned);
+  Status prune_manifests(size_t keep, const std::vector<int64_t>& needed);
 
   std::string dir_;
   std::shared_ptr<Logged> logged_;  // shared by copies; own lock

@@ -48,7 +48,7 @@ DraftLoader::Ready DraftLoader::take() {
   return std::exchange(ready_, {});
 }
 
-bool DraftLoader::set_wanted(std::function<bool(int64_t)> wanted) {
+bool DraftLoader::set_wanted(std::function<bool(int64_t, bool)> wanted) {
   std::unique_lock lock(mutex_, std::try_to_lock);
   if (lock.owns_lock()) wanted_ = std::move(wanted);
   return lock.owns_lock();
@@ -121,31 +121,34 @@ bool DraftLoader::may_try(int64_t version) const {
   });
 }
 
-// Newest first, until one is ready or none is left.
+// Newest first, until one is ready or none is left; only the pinned one where one is.
 void DraftLoader::look() {
   if (!registry_) {
     auto registry = Registry::open(options_.registry_dir);
     if (!registry) return;
     registry_.emplace(std::move(*registry));
   }
-  std::function<bool(int64_t)> wanted;
+  std::function<bool(int64_t, bool)> wanted;
   {
     std::lock_guard lock(mutex_);
     if (ready_.engine || !wanted_) return;
     wanted = wanted_;
   }
   const auto candidates = registry_->candidates(options_.target);
-  if (!candidates) return;
+  const auto pinned = registry_->pinned();
+  if (!candidates || !pinned) return;
+  const bool by_hand = *pinned != 0;
   for (const DraftManifest& manifest : *candidates) {
-    if (!wanted(manifest.version) || !may_try(manifest.version)) continue;
+    if (by_hand && manifest.version != *pinned) continue;
+    if (!wanted(manifest.version, by_hand) || !may_try(manifest.version)) continue;
     works_.store(true, std::memory_order_relaxed);
-    const bool ready = take_up(manifest);
+    const bool ready = take_up(manifest, by_hand);
     works_.store(false, std::memory_order_relaxed);
     if (ready) return;
   }
 }
 
-bool DraftLoader::take_up(const DraftManifest& manifest) {
+bool DraftLoader::take_up(const DraftManifest& manifest, bool pinned) {
   auto engine = prepare(manifest);
   if (!engine) {
     const StatusCode why = engine.status().code();
@@ -157,7 +160,7 @@ bool DraftLoader::take_up(const DraftManifest& manifest) {
   prefill(**engine);
   (*engine)->set_threads(options_.threads);
   std::lock_guard lock(mutex_);
-  ready_ = {std::move(*engine), manifest.replay_accept_len};
+  ready_ = {std::move(*engine), manifest.replay_accept_len, pinned};
   return true;
 }
 

@@ -38,12 +38,13 @@ class DraftLoader {
   struct Ready {
     std::unique_ptr<DraftEngine> engine;  // null: none is ready
     double replay_accept_len = 0;         // what the trainer expects of it
+    bool pinned = false;                  // by hand: serves without a trial
   };
   // Engine thread. No wait beyond an uncontended try-lock.
   Ready take();
   // Engine thread. Which versions the service would take (DraftService::wanted), asked on the
   // loader's thread. False: it is busy, say it again. Until the first, none is wanted.
-  bool set_wanted(std::function<bool(int64_t version)> wanted);
+  bool set_wanted(std::function<bool(int64_t version, bool pinned)> wanted);
   // Any thread. True while a draft is read, checked and built: it takes a core for some seconds.
   bool works() const { return works_.load(std::memory_order_relaxed); }
   // Engine thread. True when the loader wants to know the live slots' rows; answer with give_rows.
@@ -71,7 +72,7 @@ class DraftLoader {
   static void append(Outbox& from, Outbox& to);
   void run();
   void look();
-  bool take_up(const DraftManifest& manifest);
+  bool take_up(const DraftManifest& manifest, bool pinned);
   bool may_try(int64_t version) const;
   void try_again_later(const DraftManifest& manifest, const Status& why);
   Result<std::unique_ptr<DraftEngine>> prepare(const DraftManifest& manifest);
@@ -94,7 +95,7 @@ class DraftLoader {
   bool stopping_ = false;
   Ready ready_;
   Outbox inbox_;
-  std::function<bool(int64_t)> wanted_;
+  std::function<bool(int64_t, bool)> wanted_;
   std::vector<std::pair<int32_t, std::vector<KeptRowPtr>>> rows_;
   bool rows_given_ = false;
 

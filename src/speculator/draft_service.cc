@@ -57,29 +57,33 @@ DraftService::Slot* DraftService::find(int32_t slot) {
 
 int64_t DraftService::serving() const { return good_ ? good_->drafter->version() : 0; }
 
-std::function<bool(int64_t)> DraftService::wanted() const {
+std::function<bool(int64_t, bool)> DraftService::wanted() const {
   std::vector<int64_t> away;
   for (const PutAway& one : put_away_)
     if (one.until_step > steps_) away.push_back(one.version);
   const bool trying = new_ && !trial_.overdue();
   const int64_t newest = new_ ? new_->drafter->version() : serving();
-  return [trying, newest, away = std::move(away)](int64_t version) {
+  const int64_t alone = new_ ? 0 : serving();
+  return [trying, newest, alone, away = std::move(away)](int64_t version, bool pinned) {
+    if (pinned) return version != alone;
     return !trying && version > newest &&
            std::find(away.begin(), away.end(), version) == away.end();
   };
 }
 
 void DraftService::adopt(std::unique_ptr<ChainDrafter> drafter, double replay_accept_len,
-                         int32_t replay_depth) {
+                         int32_t replay_depth, bool pinned) {
   CHECK(drafter != nullptr);
   auto version = std::make_unique<Version>();
   version->drafter = std::move(drafter);
   const double prior = acceptance_of(replay_accept_len, replay_depth);
   version->stats = good_ ? AcceptStats::continued(good_->stats, kStatsCarried, prior, kReplayTries)
                          : AcceptStats::of_chain(prior, kReplayTries);
-  if (!good_ || !options_.adaptive) {
+  if (!good_ || !options_.adaptive || pinned) {
     end_trial();
-    return serve(std::move(version), good_ ? "the newest serves" : "the first draft");
+    return serve(std::move(version), pinned  ? "pinned by hand"
+                                     : good_ ? "the newest serves"
+                                             : "the first draft");
   }
   end_trial();
   new_ = std::move(version);

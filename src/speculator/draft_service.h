@@ -90,13 +90,16 @@ class DraftService {
 
   StepCost& step_cost() { return step_cost_; }
 
-  // A loaded version. The first serves at once, where it pays; a later one is tried against the
-  // good one. replay_accept_len at replay_depth: what the trainer expects of it, 0: unknown.
-  void adopt(std::unique_ptr<ChainDrafter> drafter, double replay_accept_len, int32_t replay_depth);
+  // A loaded version. The first serves at once, where it pays, and so does one that was pinned by
+  // hand; a later one is tried against the good one. replay_accept_len at replay_depth: what the
+  // trainer expects of it, 0: unknown.
+  void adopt(std::unique_ptr<ChainDrafter> drafter, double replay_accept_len, int32_t replay_depth,
+             bool pinned = false);
   // Which versions would be taken, as it is now: none while one is on trial, the next one waits for
   // its end, or until nothing was drafted with that one for long; none that is no newer than the
-  // good one or was put away lately. A copy, for any thread.
-  std::function<bool(int64_t version)> wanted() const;
+  // good one or was put away lately. A pinned one always, unless it serves alone. A copy, for any
+  // thread.
+  std::function<bool(int64_t version, bool pinned)> wanted() const;
   bool trying() const { return new_ != nullptr; }
   int64_t serving() const;  // the good version, 0: none
   void drop_versions();     // the target goes away

@@ -121,7 +121,7 @@ void Speculator::adopt_if_ready() {
   {
     ScopedTimer timer(serve_.swap_s);
     next.engine->set_threads(threads_);
-    service_->adopt(std::move(next.engine), next.replay_accept_len, kReplayDepth);
+    service_->adopt(std::move(next.engine), next.replay_accept_len, kReplayDepth, next.pinned);
   }
   if (service_->trying()) {
     serve_.draft_on_trial.set(static_cast<double>(version));

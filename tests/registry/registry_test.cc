@@ -348,5 +348,46 @@ TEST_F(RegistryTest, AdoptKeepsTheNumberOfWhoPublished) {
   EXPECT_EQ(publish("after").version, 59);
 }
 
+TEST_F(RegistryTest, APinnedVersionIsTheOneThatServesAndStays) {
+  for (int i = 0; i < 4; ++i) publish("weights");
+  EXPECT_EQ(*registry_.pinned(), 0);
+  ASSERT_TRUE(registry_.pin(2));
+  EXPECT_EQ(*open().pinned(), 2);
+  EXPECT_EQ((*registry_.serving(kTarget))->version, 2);
+  EXPECT_EQ(newest(), 4) << "a trainer goes on sending";
+  ASSERT_TRUE(registry_.prune(1, {}));
+  EXPECT_TRUE(registry_.verify((*registry_.list())[1])) << "it is still there";
+  EXPECT_EQ(registry_.remove(2).code(), StatusCode::kInvalid);
+  EXPECT_EQ(registry_.pin(1).code(), StatusCode::kNotFound) << "pruned";
+  EXPECT_EQ(registry_.pin(9).code(), StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.unpin());
+  ASSERT_TRUE(registry_.unpin());
+  EXPECT_EQ((*registry_.serving(kTarget))->version, 4);
+}
+
+TEST_F(RegistryTest, WhatMayNotServeCannotBePinned) {
+  DraftManifest back = of(kTarget);
+  back.serve = false;
+  publish("weights", back);
+  EXPECT_EQ(registry_.pin(1).code(), StatusCode::kInvalid);
+  publish("weights");
+  DraftVerdict refused;
+  refused.version = 2;
+  refused.kind = DraftVerdict::Kind::kRefused;
+  ASSERT_TRUE(registry_.write_verdict(refused));
+  EXPECT_EQ(registry_.pin(2).code(), StatusCode::kInvalid);
+  EXPECT_EQ(*registry_.pinned(), 0);
+  dir_.write("drafts/pinned", "x");
+  EXPECT_EQ(registry_.pinned().status().code(), StatusCode::kCorrupt);
+}
+
+TEST_F(RegistryTest, ARemovedVersionsNumberIsNotGivenAgain) {
+  publish("weights");
+  ASSERT_TRUE(registry_.remove(1));
+  EXPECT_EQ(newest(), 0);
+  EXPECT_EQ(registry_.remove(1).code(), StatusCode::kNotFound);
+  EXPECT_EQ(publish("weights").version, 2);
+}
+
 }  // namespace
 }  // namespace aurora

@@ -141,7 +141,7 @@ RunResult run_service(const Scenario& scenario, const DraftServiceOptions& optio
     }
     const auto wanted = service.wanted();
     for (auto v = waiting.rbegin(); v != waiting.rend(); ++v) {
-      if (!wanted(v->version)) continue;
+      if (!wanted(v->version, false)) continue;
       service.adopt(std::make_unique<ToyDrafter>(v->version, v->chances, server.world(), v->broken),
                     v->replay_accept_len, 3);
       break;

@@ -186,18 +186,33 @@ TEST_F(DraftServiceTest, WithoutTheGateEveryVersionServesAtFullDepth) {
 
 TEST_F(DraftServiceTest, AVersionOnTrialKeepsTheNextOneWaiting) {
   make();
-  EXPECT_TRUE(service_->wanted()(1));
+  EXPECT_TRUE(service_->wanted()(1, false));
   service_->adopt(std::make_unique<Counting>(3), 2, 3);
-  EXPECT_FALSE(service_->wanted()(2)) << "older";
-  EXPECT_TRUE(service_->wanted()(4));
+  EXPECT_FALSE(service_->wanted()(2, false)) << "older";
+  EXPECT_TRUE(service_->wanted()(4, false));
   service_->adopt(std::make_unique<Counting>(4), 2, 3);
   EXPECT_TRUE(service_->trying());
   EXPECT_EQ(service_->serving(), 3);
-  EXPECT_FALSE(service_->wanted()(5));
+  EXPECT_FALSE(service_->wanted()(5, false));
   service_->drop_versions();
   EXPECT_EQ(service_->serving(), 0);
   EXPECT_EQ(retired_.size(), 2u);
-  EXPECT_TRUE(service_->wanted()(1));
+  EXPECT_TRUE(service_->wanted()(1, false));
+}
+
+TEST_F(DraftServiceTest, APinnedVersionServesWithoutATrialAndAlone) {
+  make();
+  service_->adopt(std::make_unique<Counting>(3), 2, 3);
+  service_->adopt(std::make_unique<Counting>(4), 2, 3);
+  EXPECT_TRUE(service_->trying());
+  EXPECT_TRUE(service_->wanted()(2, true)) << "older, and while another one is on trial";
+  EXPECT_TRUE(service_->wanted()(3, true)) << "a trial beside it";
+  service_->adopt(std::make_unique<Counting>(2), 2, 3, true);
+  EXPECT_FALSE(service_->trying());
+  EXPECT_EQ(service_->serving(), 2);
+  EXPECT_EQ(retired_.size(), 2u);
+  EXPECT_FALSE(service_->wanted()(2, true));
+  EXPECT_TRUE(service_->wanted()(4, false)) << "unpinned: newer ones again";
 }
 
 TEST_F(DraftServiceTest, ChildrenOfARequestDraftFromItsPrompt) {
