@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/files.h"
+#include "cli/bench_options.h"
 #include "cli/commands.h"
 #include "cli/learn_curves.h"
 #include "cli/learn_variants.h"
@@ -23,51 +24,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kUsage =
-    R"(usage: aurora bench learn -m TARGET.gguf --trace-db DIR --variants FILE --out DIR [options]
-
-Replays recorded traces for every variant: each window of requests is scored by the draft that would have served it, then
-trained on. Record a stream with `aurora serve --state S --buffer-mib N` and `aurora replay`; its traces are in S/traces.
-
-  -m, --model FILE      the target that served the stream
-  --trace-db DIR        traces of a state folder; may be given more than once, one behind the other
-  --variants FILE       one a line: "NAME: FLAGS", flags of aurora train, and --passes N for this variant alone
-  --out DIR             results: DIR/NAME.json each, DIR/learn.json, DIR/learn.html. Run again, it goes on where it stopped
-  --tokens N            served tokens of the stream (0: all)
-  --depths N,...        draft lengths that are scored (4)
-  --passes X            trained rows for each served token, and for each of a rollout (8)
-  --group N             requests between two swaps (8)
-  --window N            requests of one figure (50)
-  --domains A,B,...     these domains one behind the other (the stream as recorded)
-  --domain-requests N   of each of them at most
-  --freeze-at-shift on  also score the draft of the moment at which the domain changed
-  --seen N              at every window also score the first N requests again, which it has learnt from (0)
-  --offline-tokens N    train on the first N tokens alone, then score the rest without training
-)";
-
-struct Options {
-  std::string model, variants, out;
-  std::vector<std::string> run;  // flags handed on to aurora-train prequential
-};
-
-Status parse(const std::vector<std::string>& args, Options& options) {
-  bool recorded = false;
-  for (size_t i = 0; i < args.size(); i += 2) {
-    if (i + 1 == args.size()) return Status::invalid(args[i] + " needs a value");
-    const std::string &flag = args[i], &value = args[i + 1];
-    if (flag == "-m" || flag == "--model") options.model = value;
-    else if (flag == "--variants") options.variants = value;
-    else if (flag == "--out") options.out = value;
-    else {
-      recorded = recorded || flag == "--trace-db";
-      options.run.insert(options.run.end(), {flag, value});
-    }
-  }
-  if (options.model.empty() || options.variants.empty() || options.out.empty() || !recorded)
-    return Status::invalid("give -m, --trace-db, --variants and --out; --help says what they are");
-  return Status::ok();
-}
-
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
@@ -75,7 +31,7 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 // The whole command of one variant, the program left out.
-std::vector<std::string> command_of(const Options& options, const LearnVariant& variant,
+std::vector<std::string> command_of(const BenchLearnOptions& options, const LearnVariant& variant,
                                     const std::string& json) {
   std::vector<std::string> args = {"prequential", "--json", json};
   args.insert(args.end(), options.run.begin(), options.run.end());
@@ -138,7 +94,7 @@ void print_table(const std::vector<LearnCurve>& curves) {
                 curve.rows_per_s, curve.recipe.c_str());
 }
 
-Status run(const Options& options) {
+Status run(const BenchLearnOptions& options) {
   auto text = read_file(options.variants, 1 << 20);
   if (!text) return text.status();
   auto variants = parse_learn_variants(*text);
@@ -177,17 +133,12 @@ Status run(const Options& options) {
 }  // namespace
 
 int bench_learn_main(const std::vector<std::string>& args) {
-  if (!args.empty() && (args[0] == "--help" || args[0] == "-h")) {
-    std::fputs(kUsage, stdout);
-    return 0;
-  }
-  Options options;
-  if (Status s = parse(args, options); !s) {
-    std::fprintf(stderr, "aurora bench learn: %s\n", s.message().c_str());
-    return 2;
-  }
+  BenchLearnOptions options;
+  if (Status s = parse_bench_learn_options(args, options); !s)
+    return refuse("aurora bench learn", s);
+  if (options.help) return print_help(bench_learn_command);
   if (Status s = run(options); !s) {
-    std::fprintf(stderr, "aurora bench learn: %s\n", s.message().c_str());
+    refuse("aurora bench learn", s);
     return 1;
   }
   return 0;

@@ -2,65 +2,71 @@
 
 #include <thread>
 
-#include "cli/number_flag.h"
-
 namespace aurora {
-namespace {
 
-Status set_option(const std::string& flag, const std::string& value, BenchOptions& options) {
-  if (flag == "-m" || flag == "--model") options.model = value;
-  else if (flag == "--json") options.json = value;
-  else if (flag == "--text") options.text = value;
-  else if (flag == "-t" || flag == "--threads")
-    return need_number(flag, value, 1, 512, options.threads);
-  else if (flag == "--context") return need_number(flag, value, 1, 1 << 20, options.context);
-  else if (flag == "--rounds") return need_number(flag, value, 1, 10000, options.rounds);
-  else return Status::invalid("there is no flag '" + flag + "'; `aurora bench --help` lists them");
-  return Status::ok();
+CommandLine bench_verify_command(BenchOptions& o) {
+  return {
+      "aurora bench verify",
+      "-m MODEL.gguf [flags]",
+      "Milliseconds of a decode of n tokens with the logits of every row, on our kernels and on "
+      "stock's, interleaved in one run.",
+      {
+          text_flag("-m, --model", "FILE", "the target", o.model),
+          text_flag("--json", "FILE",
+                    "figures: times, their share of stock's T(1), above which accept length a "
+                    "draft of each depth pays",
+                    o.json),
+          text_flag("--text", "FILE",
+                    "also the perplexity of a text of at least 512 tokens, on both", o.text),
+          word_or_number_flag("-t, --threads", "all", 0, "all: one for each core", o.threads, 1,
+                              512),
+          number_flag("--context", "tokens in the cache before each decode", o.context, 1, 1 << 20),
+          number_flag("--rounds", "runs of each size and side; medians are reported", o.rounds, 1,
+                      10000),
+          help_flag(o.help),
+      }};
 }
-
-}  // namespace
 
 Result<BenchOptions> parse_bench_options(const std::vector<std::string>& args) {
   BenchOptions options;
-  options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  if (!args.empty() && (args[0] == "--help" || args[0] == "-h")) {
-    options.help = true;
-    return options;
-  }
-  if (args.empty() || args[0] != "verify")
-    return Status::invalid(
-        "say what to measure: aurora bench verify -m MODEL.gguf, aurora bench learn --help, or "
-        "aurora "
-        "bench flywheel --help");
-  for (size_t i = 1; i < args.size(); i += 2) {
-    if (args[i] == "--help" || args[i] == "-h") {
-      options.help = true;
-      return options;
-    }
-    if (i + 1 == args.size()) return Status::invalid(args[i] + " needs a value");
-    if (Status status = set_option(args[i], args[i + 1], options); !status) return status;
-  }
-  if (options.model.empty())
+  if (Status s = parse_flags(bench_verify_command(options), args); !s) return s;
+  if (options.threads == 0)
+    options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (options.model.empty() && !options.help)
     return Status::invalid("no model given; run aurora bench verify -m MODEL.gguf");
   return options;
 }
 
-std::string bench_help() {
-  return R"(usage: aurora bench verify -m MODEL.gguf [options]
-       aurora bench learn --help
-       aurora bench flywheel --help
+CommandLine bench_learn_command(BenchLearnOptions& o) {
+  CommandLine line = {
+      "aurora bench learn",
+      "-m TARGET.gguf --trace-db DIR --variants FILE --out DIR [flags]",
+      "Replays recorded traces for every variant: each window of requests is scored by the draft "
+      "that would have served it, then trained on. Record a stream with `aurora serve --state S "
+      "--buffer-mib N` and `aurora replay`; its traces are in S/traces.",
+      {
+          text_flag("-m, --model", "FILE", "the target that served the stream", o.model),
+          text_flag("--variants", "FILE",
+                    "one a line: NAME: FLAGS, flags of aurora train, and --passes N for this "
+                    "variant alone",
+                    o.variants),
+          text_flag("--out", "DIR",
+                    "results: DIR/NAME.json each, DIR/learn.json, DIR/learn.html. Run again, it "
+                    "goes on where it stopped",
+                    o.out),
+      }};
+  for (Flag& flag : handed_on(prequential_flags(o.checked), o.run))
+    line.flags.push_back(std::move(flag));
+  line.flags.push_back(help_flag(o.help));
+  return line;
+}
 
-Milliseconds of a decode of n tokens with the logits of every row, on our kernels and on stock's, interleaved in one run.
-
-  -m, --model FILE      the target
-  --json FILE           figures: {"ours": [{"n": 1, "ms": x, "share": of stock's T(1)}, ...], "stock": [...],
-                        "pays_above": [{"depth": N, "accept_len": x}, ...], "prompt_tokens_per_s": {...}, ...}
-  --text FILE           also the perplexity of a text of at least 512 tokens, on both
-  -t, --threads N       (all cores)
-  --context N           tokens in the cache before each decode (256)
-  --rounds N            runs of each size and side; medians are reported (15)
-)";
+Status parse_bench_learn_options(const std::vector<std::string>& args, BenchLearnOptions& options) {
+  if (Status s = parse_flags(bench_learn_command(options), args); !s || options.help) return s;
+  if (options.model.empty() || options.variants.empty() || options.out.empty() ||
+      options.checked.trace_dbs.empty())
+    return Status::invalid("give -m, --trace-db, --variants and --out; --help says what they are");
+  return Status::ok();
 }
 
 }  // namespace aurora

@@ -1,10 +1,12 @@
-// Flags of `aurora bench`.
+// Flags of `aurora bench verify` and `aurora bench learn`.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "base/flags.h"
 #include "base/status.h"
+#include "train/prequential_options.h"
 
 namespace aurora {
 
@@ -18,8 +20,19 @@ struct BenchOptions {
   bool help = false;
 };
 
-// "verify -m MODEL ...", the words behind `aurora bench`.
+CommandLine bench_verify_command(BenchOptions& options);
+// The words behind `aurora bench verify`.
 Result<BenchOptions> parse_bench_options(const std::vector<std::string>& args);
-std::string bench_help();
+
+struct BenchLearnOptions {
+  std::string model, variants, out;
+  PrequentialOptions checked;    // what `run` says
+  std::vector<std::string> run;  // flags handed on to aurora-train prequential
+  bool help = false;
+};
+
+CommandLine bench_learn_command(BenchLearnOptions& options);
+// invalid: one sentence. `options` may not be moved.
+Status parse_bench_learn_options(const std::vector<std::string>& args, BenchLearnOptions& options);
 
 }  // namespace aurora

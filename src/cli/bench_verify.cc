@@ -12,6 +12,7 @@
 #include "cli/bench_options.h"
 #include "cli/bench_side.h"
 #include "cli/commands.h"
+#include "cli/dispatch.h"
 #include "kernels/kernels.h"
 #include "lab/flywheel.h"
 #include "llama.h"
@@ -147,22 +148,22 @@ int run(const BenchOptions& options) {
 
 }  // namespace
 
-int bench_main(int argc, char** argv) {
-  if (argc > 1 && std::string(argv[1]) == "learn") return bench_learn_main({argv + 2, argv + argc});
-  if (argc > 1 && std::string(argv[1]) == "flywheel")
-    return bench_flywheel_main({argv + 2, argv + argc});
-  const auto options = parse_bench_options({argv + 1, argv + argc});
-  if (!options) {
-    std::fprintf(stderr, "aurora bench: %s\n", options.status().message().c_str());
-    return 2;
-  }
-  if (options->help) {
-    std::fputs(bench_help().c_str(), stdout);
-    return 0;
-  }
+int bench_verify_main(const std::vector<std::string>& args) {
+  const auto options = parse_bench_options(args);
+  if (!options) return refuse("aurora bench verify", options.status());
+  if (options->help) return print_help(bench_verify_command);
   kernels::install();
   llama_backend_init();
   return run(*options);
+}
+
+int bench_main(const std::vector<std::string>& args) {
+  static constexpr Command kBenches[] = {
+      {"verify", bench_verify_main, "what a step of n tokens costs, on our kernels and stock's"},
+      {"learn", bench_learn_main, "training recipes compared on a recorded stream"},
+      {"flywheel", bench_flywheel_main, "does what is learnt reach the clock: all ways to serve"},
+  };
+  return dispatch("aurora bench", kBenches, args);
 }
 
 }  // namespace aurora

@@ -1,15 +1,27 @@
-// The subcommands of `aurora`: argv[0] is the subcommand's name. Each returns the process's exit
-// code.
+// The commands of `aurora`: each takes the words behind its name and returns the exit code.
 #pragma once
 
 #include <string>
 #include <vector>
 
 namespace aurora {
-int serve_main(int argc, char** argv);
-int train_main(int argc, char** argv);
-int status_main(int argc, char** argv);
-int drafts_main(int argc, char** argv);
-int bench_main(int argc, char** argv);
-int bench_learn_main(const std::vector<std::string>& args);  // the words behind `bench learn`
+using Words = std::vector<std::string>;
+int serve_main(const Words& args);
+int train_main(const Words& args);
+int replay_main(const Words& args);
+int rollouts_main(const Words& args);
+int status_main(const Words& args);
+int drafts_main(const Words& args);
+int drafts_list_main(const Words& args);
+int drafts_show_main(const Words& args);
+int drafts_pin_main(const Words& args);
+int drafts_unpin_main(const Words& args);
+int drafts_rollback_main(const Words& args);
+int drafts_rm_main(const Words& args);
+int drafts_export_main(const Words& args);
+int drafts_import_main(const Words& args);
+int traces_main(const Words& args);
+int bench_main(const Words& args);
+int bench_verify_main(const Words& args);
+int bench_learn_main(const Words& args);
 }  // namespace aurora

@@ -1,6 +1,5 @@
-// `aurora drafts list`: the versions in a state folder, what they promised and what serving found.
-#include "cli/drafts_list.h"
-
+// `aurora drafts list` and `show`: the versions in a state folder, what they promised and what
+// serving found.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -11,73 +10,35 @@
 #include <utility>
 #include <vector>
 
-#include "base/parse_number.h"
-#include "cli/state_dir.h"
+#include "cli/commands.h"
+#include "cli/drafts_options.h"
 #include "cli/text.h"
 #include "registry/registry.h"
-#include "registry/target_fingerprint.h"
 
 namespace aurora {
 namespace {
 
-constexpr const char* kUsage =
-    "usage: aurora drafts list -m TARGET.gguf | --state DIR  [--json] [VERSION]\n\n"
-    "The versions that are there, the newest last: accept length on held-out requests (replay)\n"
-    "and in service (live), and the last verdict. VERSION: this one alone, with its reasons.\n"
-    "-m: the state folder that `aurora serve -m TARGET.gguf` uses.\n";
-
-struct Options {
-  bool json = false, help = false;
-  std::string model, state;
-  int64_t version = 0;  // 0: all
-};
-
 struct Listed {
   DraftManifest manifest;
   std::optional<DraftVerdict> verdict;
-  bool file = false;  // its weights are still there
+  bool file = false;    // its weights are still there
+  bool pinned = false;  // and serve alone
 };
-
-Result<Options> parse(const std::vector<std::string>& args) {
-  Options o;
-  for (size_t i = 0; i < args.size(); ++i) {
-    const bool more = i + 1 < args.size();
-    if (args[i] == "--json") o.json = true;
-    else if (args[i] == "--help" || args[i] == "-h") o.help = true;
-    else if ((args[i] == "-m" || args[i] == "--model") && more) o.model = args[++i];
-    else if (args[i] == "--state" && more) o.state = args[++i];
-    else if (!parse_number<int64_t>(args[i], 1, kDraftVersionMax, o.version))
-      return Status::invalid("'" + args[i] + "' is not known here; aurora drafts list --help");
-  }
-  if (!o.help && o.model.empty() == o.state.empty())
-    return Status::invalid("give the target by -m TARGET.gguf, or its folder by --state DIR");
-  return o;
-}
-
-Result<std::string> folder_of(const Options& o) {
-  std::string state = o.state;
-  if (state.empty()) {
-    const auto fingerprint = target_fingerprint(o.model);
-    if (!fingerprint) return fingerprint.status();
-    state = default_state(*fingerprint);
-    if (state.empty()) return Status::invalid("no HOME to look below; give the folder by --state");
-  }
-  if (!std::filesystem::is_directory(state + "/drafts"))
-    return Status::not_found("no draft has been published in " + state);
-  return state + "/drafts";
-}
 
 Result<std::vector<Listed>> listed(const std::string& folder, int64_t version) {
   const auto registry = Registry::open(folder);
   if (!registry) return registry.status();
   auto manifests = registry->list();
   if (!manifests) return manifests.status();
+  const auto pinned = registry->pinned();
+  if (!pinned) return pinned.status();
   std::vector<Listed> all;
   for (DraftManifest& manifest : *manifests) {
     if (version != 0 && manifest.version != version) continue;
     Listed one;
     if (auto verdict = registry->verdict(manifest.version)) one.verdict = std::move(*verdict);
     one.file = std::filesystem::exists(registry->gguf_path(manifest.version));
+    one.pinned = manifest.version == *pinned;
     one.manifest = std::move(manifest);
     all.push_back(std::move(one));
   }
@@ -119,7 +80,7 @@ std::string table(const std::vector<Listed>& all) {
         length(m.replay_accept_len).c_str(),
         length(one.verdict ? one.verdict->live_accept_len : 0).c_str(),
         one.file ? printed("%.1f", static_cast<double>(m.bytes) / (1 << 20)).c_str() : "gone",
-        word(one));
+        (std::string(word(one)) + (one.pinned ? ", pinned" : "")).c_str());
   }
   return out;
 }
@@ -133,51 +94,61 @@ std::string reasons(const Listed& one) {
   return out;
 }
 
-std::string json(const std::vector<Listed>& all) {
-  nlohmann::ordered_json out = nlohmann::ordered_json::array();
-  for (const Listed& one : all) {
-    const DraftManifest& m = one.manifest;
-    nlohmann::ordered_json entry = {{"version", m.version},
-                                    {"parent", m.parent},
-                                    {"created_ms", m.created_ms},
-                                    {"trained_tokens", m.trained_tokens},
-                                    {"replay_accept_len", m.replay_accept_len},
-                                    {"bytes", m.bytes},
-                                    {"sha256", m.sha256},
-                                    {"target", m.target},
-                                    {"file", one.file},
-                                    {"state", word(one)},
-                                    {"published", m.reason}};
-    if (one.verdict) {
-      entry["live_accept_len"] = one.verdict->live_accept_len;
-      entry["target_steps"] = one.verdict->target_steps;
-      entry["verdict"] = one.verdict->reason;
-    }
-    out.push_back(std::move(entry));
+nlohmann::ordered_json json(const Listed& one) {
+  const DraftManifest& m = one.manifest;
+  nlohmann::ordered_json entry = {{"version", m.version},
+                                  {"parent", m.parent},
+                                  {"created_ms", m.created_ms},
+                                  {"trained_tokens", m.trained_tokens},
+                                  {"replay_accept_len", m.replay_accept_len},
+                                  {"bytes", m.bytes},
+                                  {"sha256", m.sha256},
+                                  {"target", m.target},
+                                  {"file", one.file},
+                                  {"pinned", one.pinned},
+                                  {"state", word(one)},
+                                  {"published", m.reason}};
+  if (one.verdict) {
+    entry["live_accept_len"] = one.verdict->live_accept_len;
+    entry["target_steps"] = one.verdict->target_steps;
+    entry["verdict"] = one.verdict->reason;
   }
-  return out.dump(1) + "\n";
+  return entry;
+}
+
+// All of them, or the one that the options name.
+int run(CommandLine (*command)(DraftsOptions&), VersionWord version, const Words& args) {
+  const auto options = parse_drafts_options(command, version, args);
+  if (!options) return refuse("aurora drafts", options.status());
+  if (options->help) return print_help(command);
+  const auto folder = drafts_folder(*options);
+  const auto all =
+      folder ? listed(*folder, options->version) : Result<std::vector<Listed>>(folder.status());
+  if (!all) {
+    refuse("aurora drafts", all.status());
+    return 1;
+  }
+  const bool one = options->version != 0;
+  std::string out;
+  if (options->json) {
+    auto entries = nlohmann::ordered_json::array();
+    for (const Listed& entry : *all) entries.push_back(json(entry));
+    out = (one ? entries.front() : entries).dump(1) + "\n";
+  } else {
+    out = table(*all) + (one ? reasons(all->front()) : "");
+  }
+  std::fputs(out.c_str(), stdout);
+  return 0;
 }
 
 }  // namespace
 
-int drafts_list_main(const std::vector<std::string>& args) {
-  const auto options = parse(args);
-  if (!options || options->help) {
-    if (options) std::fputs(kUsage, stdout);
-    else std::fprintf(stderr, "aurora drafts: %s\n", options.status().message().c_str());
-    return options ? 0 : 2;
-  }
-  const auto folder = folder_of(*options);
-  const auto all =
-      folder ? listed(*folder, options->version) : Result<std::vector<Listed>>(folder.status());
-  if (!all) {
-    std::fprintf(stderr, "aurora drafts: %s\n", all.status().message().c_str());
-    return 1;
-  }
-  std::string out = options->json ? json(*all) : table(*all);
-  if (!options->json && options->version != 0) out += reasons(all->front());
-  std::fputs(out.c_str(), stdout);
-  return 0;
+int drafts_list_main(const Words& args) {
+  return run(drafts_list_command, VersionWord::kNone, args);
+}
+
+int drafts_show_main(const Words& args) {
+  return run(drafts_show_command, VersionWord::kMust, args);
 }
 
 }  // namespace aurora

@@ -1,5 +1,3 @@
-#include "cli/replay.h"
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +15,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "cli/commands.h"
 #include "cli/http_client.h"
 #include "cli/plot.h"
 #include "cli/replay_options.h"
@@ -288,15 +287,10 @@ int refuse(const Status& status, int code) {
 
 }  // namespace
 
-int replay_main(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    if (std::string_view(argv[i]) == "--help" || std::string_view(argv[i]) == "-h") {
-      std::fputs(kReplayUsage, stdout);
-      return 0;
-    }
-  }
-  const Result<ReplayOptions> options = parse_replay_options(argc, argv);
+int replay_main(const Words& args) {
+  const Result<ReplayOptions> options = parse_replay_options(args);
   if (!options) return refuse(options.status(), 2);
+  if (options->help) return print_help(replay_command);
   Result<std::vector<Prompt>> prompts =
       read_traffic(options.value().files, options.value().traffic);
   if (!prompts) return refuse(prompts.status(), 1);

@@ -5,12 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "base/flags.h"
 #include "base/status.h"
 #include "cli/traffic.h"
 
 namespace aurora {
-
-extern const char* const kReplayUsage;
 
 struct ReplayOptions {
   std::vector<std::string> files;
@@ -22,9 +21,11 @@ struct ReplayOptions {
   int tokens_max = 80;
   double temperature = 0;
   std::string json_path, html_path, svg_path;
+  bool help = false;
 };
 
-// argv[0] is the subcommand's name. kInvalid names the argument that is wrong.
-Result<ReplayOptions> parse_replay_options(int argc, char** argv);
+CommandLine replay_command(ReplayOptions& options);
+// invalid: names the argument that is wrong.
+Result<ReplayOptions> parse_replay_options(const std::vector<std::string>& args);
 
 }  // namespace aurora

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/flags.h"
 #include "base/status.h"
 
 namespace aurora {
@@ -25,10 +26,9 @@ struct RolloutOptions {
   bool help = false;
 };
 
+CommandLine rollout_command(RolloutOptions& options);
 // invalid: one sentence that says what to do.
 Result<RolloutOptions> parse_rollout_options(const std::vector<std::string>& args);
-
-extern const char* const kRolloutUsage;
 
 // A flag of llama-server: the last one given, or its environment's, or `otherwise`.
 std::string server_value(const std::vector<std::string>& server_args, const std::string& flag,

@@ -1,5 +1,3 @@
-#include "cli/rollouts.h"
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -14,6 +12,7 @@
 #include "base/background.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/commands.h"
 #include "cli/http_client.h"
 #include "cli/rollout_options.h"
 #include "cli/rollout_queue.h"
@@ -224,14 +223,11 @@ int fail(const Status& status, int exit_code) {
 
 }  // namespace
 
-int rollouts_main(int argc, char** argv) {
+int rollouts_main(const Words& args) {
   follow_parent();
-  const auto options = parse_rollout_options({argv + 1, argv + argc});
+  const auto options = parse_rollout_options(args);
   if (!options) return fail(options.status(), 2);
-  if (options->help) {
-    std::fputs(kRolloutUsage, stdout);
-    return 0;
-  }
+  if (options->help) return print_help(rollout_command);
   if (Status s = check_buffer_url(options->buffer); !s) return fail(s, 2);
   lower_priority(kIdleClass);
   offer_to_oom_killer();

@@ -251,8 +251,8 @@ int leave(int code) {
 
 }  // namespace
 
-int serve_main(int argc, char** argv) {
-  auto parsed = parse_serve_options({argv + 1, argv + argc});
+int serve_main(const Words& args) {
+  auto parsed = parse_serve_options(args);
   if (!parsed) {
     std::fprintf(stderr, "aurora serve: %s\n", parsed.status().message().c_str());
     return 2;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/flags.h"
 #include "base/status.h"
 
 namespace aurora {
@@ -29,7 +30,7 @@ struct ServeOptions {
   double train_share = 0.25;  // of the time with a core lent to the trainer while requests run
   int32_t rollouts = 0;       // answers to each recorded prompt, made while idle; see rollouts.h
   std::vector<std::string> server_args;   // for llama-server, without program name
-  std::vector<std::string> trainer_args;  // --train-* flags as given, for aurora-train
+  std::vector<std::string> trainer_args;  // flags of aurora train, for the trainer beside it
   bool help = false;
   bool prints = false;  // a flag of llama-server's that prints and exits
 
@@ -46,6 +47,7 @@ struct ServeOptions {
 
 // invalid: one sentence that says what to do.
 Result<ServeOptions> parse_serve_options(const std::vector<std::string>& args);
+CommandLine serve_command(ServeOptions& options);
 std::string serve_help();
 
 }  // namespace aurora

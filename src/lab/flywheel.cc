@@ -215,19 +215,13 @@ Status FlywheelBench::go_on() const {
 }
 
 int bench_flywheel_main(const std::vector<std::string>& args) {
-  const auto options = parse_flywheel_options(args);
-  if (!options) {
-    std::fprintf(stderr, "aurora bench flywheel: %s\n", options.status().message().c_str());
-    return 2;
-  }
-  if (options->help) {
-    std::fputs(flywheel_help().c_str(), stdout);
-    return 0;
-  }
+  auto options = parse_flywheel_options(args);
+  if (!options) return refuse("aurora bench flywheel", options.status());
+  if (options->help) return print_help(flywheel_command);
   watch_signals();
   bool failed = false, interrupted = false;
   if (Status s = run_all(*options, failed, interrupted); !s) {
-    std::fprintf(stderr, "aurora bench flywheel: %s\n", s.message().c_str());
+    refuse("aurora bench flywheel", s);
     return s.code() == StatusCode::kInvalid ? 2 : 1;
   }
   return interrupted ? kInterruptedExit : failed ? 1 : 0;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/flags.h"
 #include "base/status.h"
 
 namespace aurora {
@@ -38,7 +39,7 @@ struct FlywheelOptions {
 
 // `args`: the words behind `bench flywheel`. invalid: names the argument that is wrong.
 Result<FlywheelOptions> parse_flywheel_options(const std::vector<std::string>& args);
-std::string flywheel_help();
+CommandLine flywheel_command(FlywheelOptions& options);
 const char* to_string(Stream stream);
 
 }  // namespace aurora

@@ -148,7 +148,4 @@ Result<std::unique_ptr<Learner>> make_learner(const DraftWeights& start, const T
 Result<std::unique_ptr<Scorer>> make_scorer(const DraftWeights& draft, const TargetRows& rows,
                                             const LearnOptions& options);
 
-// Whether this CPU multiplies bf16 faster than fp32 (avx512_bf16 or amx).
-bool cpu_has_fast_bf16();
-
 }  // namespace aurora

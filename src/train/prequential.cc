@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "base/clock.h"
-#include "base/parse_number.h"
 #include "registry/target_fingerprint.h"
 #include "train/prequential_report.h"
 #include "train/recording.h"
@@ -199,75 +198,7 @@ class Run {
   double seconds_ = 0;
 };
 
-template <typename T>
-bool read_number(const std::string& text, T least, T& out) {
-  using Limits = std::numeric_limits<T>;
-  const T most = Limits::has_infinity ? Limits::infinity() : Limits::max();
-  return parse_number(text, least, most, out);
-}
-
-std::vector<std::string> words_of(const std::string& text) {
-  std::vector<std::string> words(1);
-  for (const char c : text) {
-    if (c == ',') words.emplace_back();
-    else words.back() += c;
-  }
-  return words;
-}
-
-bool read_depths(const std::string& text, std::vector<int>& out) {
-  out.clear();
-  for (const std::string& word : words_of(text)) {
-    int depth = 0;
-    if (!parse_number(word, 1, 16, depth)) return false;
-    out.push_back(depth);
-  }
-  std::sort(out.begin(), out.end());
-  return true;
-}
-
-bool set_option(PrequentialOptions& o, const std::string& flag, const std::string& value) {
-  if (flag == "--trace-db") {
-    o.trace_dbs.push_back(value);
-    return !value.empty();
-  }
-  if (flag == "--json") return !(o.json = value).empty();
-  if (flag == "--depths") return read_depths(value, o.depths);
-  if (flag == "--tokens") return read_number<int64_t>(value, 0, o.tokens_max);
-  if (flag == "--domains") return !(o.domains = words_of(value)).empty();
-  if (flag == "--domain-requests") return read_number<size_t>(value, 1, o.domain_requests_max);
-  if (flag == "--group") return read_number(value, 1, o.group_requests);
-  if (flag == "--window") return read_number(value, 1, o.window_requests);
-  if (flag == "--passes") return read_number(value, 0.0, o.passes);
-  if (flag == "--offline-tokens") return read_number<int64_t>(value, 0, o.offline_tokens);
-  if (flag == "--seen") return read_number<size_t>(value, 0, o.seen_requests);
-  if (flag == "--freeze-at-shift") {
-    o.freeze_at_shift = value == "on";
-    return value == "on" || value == "off";
-  }
-  return false;
-}
-
 }  // namespace
-
-Result<PrequentialOptions> parse_prequential_options(const std::vector<std::string>& args) {
-  PrequentialOptions options;
-  options.depths = {4};
-  size_t i = 0;
-  for (; i < args.size() && args[i] != "--"; i += 2) {
-    if (i + 1 == args.size()) return Status::invalid(args[i] + " needs a value");
-    if (!set_option(options, args[i], args[i + 1]))
-      return Status::invalid("impossible flag or value: " + args[i] + " " + args[i + 1]);
-  }
-  if (options.trace_dbs.empty() || options.json.empty())
-    return Status::invalid(
-        "give --trace-db DIR and --json FILE, then -- and flags of aurora train");
-  const size_t recipe = std::min(i + 1, args.size());
-  auto train = parse_train_options({args.begin() + static_cast<ptrdiff_t>(recipe), args.end()});
-  if (!train) return train.status();
-  options.train = std::move(*train);
-  return options;
-}
 
 Status run_prequential(const PrequentialOptions& options) {
   std::string scratch = (std::filesystem::temp_directory_path() / "aurora-XXXXXX").string();

@@ -513,12 +513,4 @@ float default_rate(int hidden) {
   return static_cast<float>(kRate * std::min(1.0, kWidth / std::max(1, hidden)));
 }
 
-bool cpu_has_fast_bf16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16") != 0;
-#else
-  return false;
-#endif
-}
-
 }  // namespace aurora

@@ -1,11 +1,12 @@
-// Flags of aurora-train. Each default is set here, once; --help is made from the same table that
-// parses.
+// Flags of aurora-train. Each default is set here, once. No LibTorch behind it: `aurora serve`
+// hands such flags on and refuses what the trainer would.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "base/background.h"
+#include "base/flags.h"
 #include "base/status.h"
 #include "draft/draft_file.h"
 #include "train/learner.h"
@@ -25,7 +26,7 @@ struct TrainOptions {
   int nice = kIdleClass;
   int memory_mib = 0;  // 0: memory_bytes_of()
   int threads = 0;     // 0: threads_of_machine()
-  std::string bf16 = "auto";
+  enum class Bf16 { kAuto, kOn, kOff } bf16 = Bf16::kAuto;
   double rank_timeout_s = 120;  // how long trainer ranks wait for each other
   LearnOptions learn;
   TrainLoopOptions loop;
@@ -34,6 +35,8 @@ struct TrainOptions {
 
 // invalid: an unknown flag, a missing or impossible value; one sentence that names it.
 Result<TrainOptions> parse_train_options(const std::vector<std::string>& args);
+// Behind `aurora train` or aurora-train.
+CommandLine train_command(TrainOptions& options, const std::string& name = "aurora train");
 std::string train_help();
 // Bound on what the trainer takes beside its libraries: as given, else ten times the fp32 weights
 // (the weights, their mean, two moments, gradients, and as much again for a step and a checkpoint)

@@ -184,19 +184,72 @@ class Drafts(unittest.TestCase):
         table = drafts("list", "--state", state).stdout.splitlines()
         self.assertEqual(len(table), 4)
         self.assertEqual(table[2].split(), ["2", "2023-11-14", "22:13", "24,690", "1.500", "3.0", "new"])
-        one = drafts("list", "1", "--state", state).stdout
+        one = drafts("show", "1", "--state", state).stdout
         self.assertIn("published: reason 1", one)
         self.assertIn('put away: worse "here"', one)
         (folder / "draft-000009.json").unlink()  # each look says that it skips it
-        self.refused("there is no version 7", "list", "--state", state, "7")
+        self.refused("there is no version 7", "show", "--state", state, "7")
+        self.assertEqual(json.loads(drafts("show", "2", "--state", state, "--json").stdout), listed[1])
         self.refused("give the target by -m", "list", code=2)
         self.refused("'x' is not known here", "list", "--state", state, "x", code=2)
         self.refused("state DIR", "list", "--state", state, "-m", self.target, code=2)
 
+    def state_of_three(self):
+        """Versions 1 to 3, with weights; 3 is the one that a server found good last."""
+        for version in (1, 2, 3):
+            folder = self.publish(version)
+            (folder / f"draft-{version:06}.gguf").write_bytes(b"weights")
+        self.judge(folder, 3, "serving")
+        return folder.parent
+
+    def judge(self, folder, version, kind):
+        (folder / f"draft-{version:06}.verdict.json").write_text(json.dumps(
+            {"format": 1, "version": version, "kind": kind, "reason": "seen", "live_accept_len": 1.5, "target_steps": 9}))
+
+    def done(self, *args):
+        run = drafts(*args)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        return run.stdout
+
+    def states(self, state):
+        return [(one["state"], one["pinned"]) for one in json.loads(self.done("list", "--state", state, "--json"))]
+
+    def test_pin(self):
+        state = self.state_of_three()
+        self.assertIn("version 1 is pinned", self.done("pin", "1", "--state", state))
+        self.assertEqual((state / "drafts/pinned").read_text(), "1\n")
+        self.assertEqual(self.states(state), [("new", True), ("new", False), ("serving", False)])
+        self.assertIn("new, pinned", self.done("list", "--state", state))
+        self.refused("there is no version 9", "pin", "9", "--state", state)
+        self.refused("give the version", "pin", "--state", state, code=2)
+        self.refused("'2' is not known here; give one version", "pin", "1", "2", "--state", state, code=2)
+        self.refused("version 1 is in service", "rm", "1", "--state", state)
+        self.done("unpin", "--state", state)
+        self.assertFalse((state / "drafts/pinned").exists())
+        self.judge(state / "drafts", 2, "refused")
+        self.refused("version 2 was refused: seen", "pin", "2", "--state", state)
+
+    def test_rollback(self):
+        state = self.state_of_three()
+        self.assertIn("version 3 is put away, version 2 is pinned", self.done("rollback", "--state", state))
+        self.assertEqual(self.states(state), [("new", False), ("new", True), ("put away", False)])
+        self.assertIn("rolled back by hand to 2", self.done("show", "3", "--state", state))
+        self.assertIn("version 2 is put away, version 1 is pinned", self.done("rollback", "1", "--state", state))
+        self.refused("there is no version before 1", "rollback", "--state", state)
+        self.refused("is the one in service", "rollback", "1", "--state", state)
+
+    def test_rm(self):
+        state = self.state_of_three()
+        self.refused("version 3 is in service", "rm", "3", "--state", state)
+        self.done("rm", "1", "--state", state)
+        self.assertEqual(sorted(path.name for path in state.glob("drafts/*.gguf")), ["draft-000002.gguf", "draft-000003.gguf"])
+        self.assertIn("gone", self.done("list", "--state", state))
+        self.refused("there are no weights of version 1", "rm", "1", "--state", state)
+
     def test_flags(self):
-        self.refused("say list, export or import", "fetch", code=2)
+        self.refused("there is no command 'fetch'", "fetch", code=2)
         self.refused("say where to", "export", "x.gguf", code=2)
-        self.refused("is not known", "export", "x.gguf", "--dialect", "hf", code=2)
+        self.refused("--dialect is 'hf'; give specforge, vllm or speculators", "export", "x.gguf", "--dialect", "hf", code=2)
         self.refused("is no --type", "export", "x.gguf", "-o", "y", "--type", "q8_0", code=2)
         self.assertIn("usage: aurora drafts", drafts("--help").stdout)
 

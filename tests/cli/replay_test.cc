@@ -1,6 +1,6 @@
 // `aurora replay` against a server made for the test: it answers like llama-server, counts like
 // ours.
-#include "cli/replay.h"
+#include "cli/commands.h"
 
 #include <cpp-httplib/httplib.h>
 #include <gtest/gtest.h>
@@ -122,14 +122,12 @@ Outcome replay(const std::string& url, std::vector<std::string> more, int prompt
             << "\n";
   }
   traffic.close();
-  std::vector<std::string> arguments = {"replay", base + ".jsonl", "--url",  url,
-                                        "--json", base + ".json",  "--html", base + ".html",
-                                        "--svg",  base + ".svg"};
+  std::vector<std::string> arguments = {base + ".jsonl", "--url",        url,
+                                        "--json",        base + ".json", "--html",
+                                        base + ".html",  "--svg",        base + ".svg"};
   arguments.insert(arguments.end(), more.begin(), more.end());
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
   Outcome outcome;
-  outcome.code = replay_main(static_cast<int>(argv.size()), argv.data());
+  outcome.code = replay_main(arguments);
   outcome.report = json::parse(read_all(base + ".json"), nullptr, false);
   outcome.page = read_all(base + ".html");
   return outcome;

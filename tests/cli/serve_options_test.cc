@@ -82,6 +82,16 @@ TEST(ServeOptions, VariablesAreRefusedLikeTheirFlags) {
   }
 }
 
+TEST(ServeOptions, FlagsOfTheTrainerAreCheckedBeforeItStarts) {
+  const auto options =
+      parse_serve_options({"--pays-above", "1.2", "--rank-timeout=60", "--init", "random"});
+  ASSERT_TRUE(options) << options.status().message();
+  EXPECT_EQ(options->trainer_args,
+            (Args{"--pays-above", "1.2", "--rank-timeout", "60", "--init", "random"}));
+  expect_refused({"--train-vocab", "many"}, "--train-vocab is 'many'; give a whole number");
+  expect_refused({"--draft-dtype", "q2"}, "--draft-dtype is 'q2'; give q8_0, f16 or f32");
+}
+
 TEST(ServeOptions, HelpNamesWhatIsRefused) {
   EXPECT_NE(serve_help().find("LLAMA_ARG_CACHE_REUSE"), std::string::npos);
 }

@@ -69,26 +69,25 @@ TEST(Traffic, NamesFileAndLineOfWhatIsNoPrompt) {
   EXPECT_EQ(read_traffic({path + ".no"}, {}).status().code(), StatusCode::kNotFound);
 }
 
-std::string refusal(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "replay");
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  const auto options = parse_replay_options(static_cast<int>(argv.size()), argv.data());
+std::string refusal(const std::vector<std::string>& arguments) {
+  const auto options = parse_replay_options(arguments);
   return options ? "" : options.status().message();
 }
 
 TEST(ReplayOptions, EveryWrongArgumentIsNamed) {
   EXPECT_EQ(refusal({"a.jsonl", "--concurrency=4", "--order", "mixed"}), "");
   EXPECT_EQ(refusal({}), "no traffic file given");
-  EXPECT_EQ(refusal({"a.jsonl", "--tokens", "3"}), "unknown option --tokens");
-  EXPECT_EQ(refusal({"a.jsonl", "--count"}), "--count needs a value");
+  EXPECT_EQ(refusal({"a.jsonl", "--tokens", "3"}),
+            "there is no flag '--tokens' here; `aurora replay --help` lists what there is");
+  EXPECT_EQ(refusal({"a.jsonl", "--count"}), "--count needs a value: N");
   EXPECT_EQ(refusal({"a.jsonl", "--concurrency", "0"}),
             "--concurrency is '0'; give a whole number from 1 to 256");
   EXPECT_EQ(refusal({"a.jsonl", "--count", "-1"}),
             "--count is '-1'; give a whole number from 0 to 1000000000");
   EXPECT_EQ(refusal({"a.jsonl", "--temperature", "warm"}),
             "--temperature is 'warm'; give a number from 0 to 100");
-  EXPECT_EQ(refusal({"a.jsonl", "--order", "random"}), "--order is mixed or sequential");
+  EXPECT_EQ(refusal({"a.jsonl", "--order", "random"}),
+            "--order is 'random'; give sequential or mixed");
   EXPECT_EQ(refusal({"a.jsonl", "--url", "localhost:80"}), "--url must begin with http://");
 }
 
