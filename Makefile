@@ -42,9 +42,9 @@ nats-server: setup
 clients: setup
 	@scripts/fetch_clients.py
 
-# What looks at a running server in tests: a browser, Prometheus.
+# What looks at a running server in tests: a browser, Prometheus; and at the man page.
 watchers:
-	@scripts/setup.sh chromium
+	@scripts/setup.sh chromium mandoc
 	@scripts/fetch_prometheus.py
 
 test: build model nats-server clients watchers

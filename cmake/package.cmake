@@ -2,6 +2,8 @@
 include(GNUInstallDirs)
 install(TARGETS aurora aurora-train RUNTIME)
 install(FILES deploy/systemd/aurora.service DESTINATION lib/systemd/system)
+install(FILES ${CMAKE_BINARY_DIR}/aurora.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${CMAKE_BINARY_DIR}/aurora.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME aurora)
 install(FILES README.md docs/flags.md docs/live-page.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/aurora-serve)
 install(FILES deploy/grafana/aurora.json deploy/prometheus/alerts.yml DESTINATION ${CMAKE_INSTALL_DATADIR}/aurora)
 

@@ -53,7 +53,8 @@ class Package(unittest.TestCase):
     def test_it_is_installed_serves_and_is_removed(self):
         root = self.installed()
         for name in ("usr/bin/aurora", "usr/bin/aurora-train", "lib/systemd/system/aurora.service",
-                     "usr/share/doc/aurora-serve/README.md", "usr/share/aurora/alerts.yml"):
+                     "usr/share/doc/aurora-serve/README.md", "usr/share/aurora/alerts.yml", "usr/share/man/man1/aurora.1",
+                     "usr/share/bash-completion/completions/aurora"):
             found = root / name if (root / name).exists() else root / "usr" / name
             self.assertTrue(found.exists(), name)
         self.assertIn("usage", run(root / "usr/bin/aurora", "--help").stdout.lower())
