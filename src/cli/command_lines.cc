@@ -1,13 +1,13 @@
 #include "cli/command_lines.h"
 
-#include "cli/bench_options.h"
 #include "cli/drafts_options.h"
-#include "cli/replay_options.h"
 #include "cli/rollout_options.h"
 #include "cli/serve_options.h"
 #include "cli/status_options.h"
 #include "cli/traces_options.h"
+#include "lab/bench_options.h"
 #include "lab/flywheel_options.h"
+#include "replay/replay_options.h"
 
 namespace aurora {
 namespace {

@@ -8,7 +8,6 @@ namespace aurora {
 using Words = std::vector<std::string>;
 int serve_main(const Words& args);
 int train_main(const Words& args);
-int replay_main(const Words& args);
 int rollouts_main(const Words& args);
 int status_main(const Words& args);
 int drafts_main(const Words& args);
@@ -22,6 +21,4 @@ int drafts_export_main(const Words& args);
 int drafts_import_main(const Words& args);
 int traces_main(const Words& args);
 int bench_main(const Words& args);
-int bench_verify_main(const Words& args);
-int bench_learn_main(const Words& args);
 }  // namespace aurora

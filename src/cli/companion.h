@@ -7,8 +7,8 @@
 #include <string>
 #include <thread>
 
+#include "base/child_process.h"
 #include "cli/child_log.h"
-#include "cli/child_process.h"
 
 namespace aurora {
 

@@ -12,8 +12,8 @@
 
 #include "cli/commands.h"
 #include "cli/drafts_options.h"
-#include "cli/text.h"
 #include "registry/registry.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

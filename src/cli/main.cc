@@ -1,5 +1,6 @@
 #include "cli/commands.h"
 #include "cli/dispatch.h"
+#include "replay/replay.h"
 
 int main(int argc, char** argv) {
   static constexpr aurora::Command kCommands[] = {

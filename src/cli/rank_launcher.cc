@@ -7,10 +7,10 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "base/child_process.h"
 #include "base/clock.h"
 #include "base/exit_code.h"
 #include "base/log.h"
-#include "cli/child_process.h"
 
 namespace aurora {
 namespace {

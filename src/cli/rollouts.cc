@@ -13,11 +13,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/commands.h"
-#include "cli/http_client.h"
 #include "cli/rollout_options.h"
 #include "cli/rollout_queue.h"
 #include "nats/nats_url.h"
 #include "registry/target_fingerprint.h"
+#include "replay/http_client.h"
 #include "trace/trace_buffer.h"
 
 namespace aurora {

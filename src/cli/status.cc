@@ -9,9 +9,9 @@
 
 #include "cli/api_key.h"
 #include "cli/commands.h"
-#include "cli/http_client.h"
 #include "cli/status_options.h"
 #include "metrics/parse.h"
+#include "replay/http_client.h"
 
 namespace aurora {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "base/json_text.h"
 #include "cli/status.h"
-#include "cli/text.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -9,10 +9,10 @@
 #include "cli/commands.h"
 #include "cli/dispatch.h"
 #include "cli/drafts_options.h"
-#include "cli/http_client.h"
-#include "cli/text.h"
 #include "cli/traces_options.h"
 #include "metrics/parse.h"
+#include "replay/http_client.h"
+#include "replay/text.h"
 #include "trace/trace_buffer.h"
 
 namespace aurora {

@@ -6,10 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/self_path.h"
 #include "cli/command_lines.h"
 #include "cli/commands.h"
 #include "cli/rank_launcher.h"
-#include "cli/self_path.h"
 
 namespace aurora {
 namespace {

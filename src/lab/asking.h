@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/http_client.h"
-#include "cli/traffic.h"
 #include "lab/flywheel_figures.h"
+#include "replay/http_client.h"
+#include "replay/traffic.h"
 
 namespace aurora {
 

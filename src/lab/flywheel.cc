@@ -1,5 +1,3 @@
-#include "lab/flywheel.h"
-
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -7,12 +5,13 @@
 
 #include "base/cpu_count.h"
 #include "base/files.h"
-#include "cli/plot.h"
-#include "cli/self_path.h"
-#include "cli/text.h"
+#include "base/self_path.h"
+#include "lab/bench.h"
 #include "lab/flywheel_bench.h"
 #include "lab/process_info.h"
 #include "lab/prompt_stream.h"
+#include "replay/plot.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

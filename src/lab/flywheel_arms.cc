@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <deque>
 
-#include "cli/text.h"
 #include "lab/flywheel_bench.h"
 #include "lab/prompt_stream.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

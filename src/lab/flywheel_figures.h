@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "cli/chat_stream.h"
-#include "cli/report.h"
+#include "replay/chat_stream.h"
+#include "replay/report.h"
 
 namespace aurora {
 

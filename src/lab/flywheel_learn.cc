@@ -4,10 +4,10 @@
 
 #include "base/cpu_count.h"
 #include "base/files.h"
-#include "cli/text.h"
 #include "lab/flywheel_bench.h"
 #include "lab/process_info.h"
 #include "lab/prompt_stream.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -1,10 +1,10 @@
 // The page of `aurora bench flywheel`: the curve while it learns, and all arms side by side.
 #include <algorithm>
 
-#include "cli/page_frame.h"
-#include "cli/plot.h"
-#include "cli/text.h"
 #include "lab/flywheel_figures.h"
+#include "replay/page_frame.h"
+#include "replay/plot.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -1,6 +1,6 @@
 // The figures of `aurora bench flywheel` for a terminal.
-#include "cli/text.h"
 #include "lab/flywheel_figures.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

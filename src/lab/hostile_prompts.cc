@@ -5,8 +5,8 @@
 #include <random>
 #include <string>
 
-#include "cli/text.h"
 #include "lab/prompt_stream.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

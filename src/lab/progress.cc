@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <utility>
 
-#include "cli/text.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/status.h"
-#include "cli/traffic.h"
 #include "lab/flywheel_options.h"
+#include "replay/traffic.h"
 
 namespace aurora {
 

@@ -16,13 +16,13 @@
 #include <random>
 #include <thread>
 
+#include "base/child_process.h"
 #include "base/clock.h"
 #include "base/core_lease.h"
 #include "base/log.h"
-#include "cli/child_process.h"
-#include "cli/http_client.h"
-#include "cli/self_path.h"
+#include "base/self_path.h"
 #include "lab/process_info.h"
+#include "replay/http_client.h"
 
 namespace aurora {
 namespace {

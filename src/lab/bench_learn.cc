@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "base/files.h"
-#include "cli/bench_options.h"
-#include "cli/commands.h"
-#include "cli/learn_curves.h"
-#include "cli/learn_variants.h"
-#include "cli/self_path.h"
-#include "cli/text.h"
+#include "base/self_path.h"
+#include "lab/bench.h"
+#include "lab/bench_options.h"
+#include "lab/learn_curves.h"
+#include "lab/learn_variants.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

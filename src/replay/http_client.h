@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "cli/chat_stream.h"
+#include "replay/chat_stream.h"
 
 namespace aurora {
 

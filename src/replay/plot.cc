@@ -1,11 +1,11 @@
-#include "cli/plot.h"
+#include "replay/plot.h"
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <vector>
 
-#include "cli/text.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -1,4 +1,4 @@
-#include "cli/traffic.h"
+#include "replay/traffic.h"
 
 #include <fstream>
 #include <nlohmann/json.hpp>

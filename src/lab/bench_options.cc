@@ -1,4 +1,4 @@
-#include "cli/bench_options.h"
+#include "lab/bench_options.h"
 
 #include <thread>
 

@@ -1,11 +1,11 @@
-#include "cli/traffic.h"
+#include "replay/traffic.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <fstream>
 
-#include "cli/replay_options.h"
+#include "replay/replay_options.h"
 
 namespace aurora {
 namespace {

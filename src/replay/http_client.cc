@@ -1,4 +1,4 @@
-#include "cli/http_client.h"
+#include "replay/http_client.h"
 
 #include <cpp-httplib/httplib.h>
 

@@ -1,4 +1,4 @@
-#include "cli/bench_side.h"
+#include "lab/bench_side.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "cli/child_process.h"
+#include "base/child_process.h"
 
 #include <spawn.h>
 #include <sys/wait.h>
@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "base/background.h"
-#include "cli/self_path.h"
+#include "base/self_path.h"
 
 namespace aurora {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "base/flags.h"
 #include "base/status.h"
-#include "cli/traffic.h"
+#include "replay/traffic.h"
 
 namespace aurora {
 

@@ -1,4 +1,4 @@
-#include "cli/learn_variants.h"
+#include "lab/learn_variants.h"
 
 #include <algorithm>
 #include <cctype>

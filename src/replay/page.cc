@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "cli/page_frame.h"
-#include "cli/plot.h"
-#include "cli/text.h"
+#include "replay/page_frame.h"
+#include "replay/plot.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

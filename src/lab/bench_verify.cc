@@ -9,12 +9,10 @@
 #include <vector>
 
 #include "base/median.h"
-#include "cli/bench_options.h"
-#include "cli/bench_side.h"
-#include "cli/commands.h"
-#include "cli/dispatch.h"
 #include "kernels/kernels.h"
-#include "lab/flywheel.h"
+#include "lab/bench.h"
+#include "lab/bench_options.h"
+#include "lab/bench_side.h"
 #include "llama.h"
 
 namespace aurora {
@@ -155,15 +153,6 @@ int bench_verify_main(const std::vector<std::string>& args) {
   kernels::install();
   llama_backend_init();
   return run(*options);
-}
-
-int bench_main(const std::vector<std::string>& args) {
-  static constexpr Command kBenches[] = {
-      {"verify", bench_verify_main, "what a step of n tokens costs, on our kernels and stock's"},
-      {"learn", bench_learn_main, "training recipes compared on a recorded stream"},
-      {"flywheel", bench_flywheel_main, "does what is learnt reach the clock: all ways to serve"},
-  };
-  return dispatch("aurora bench", kBenches, args);
 }
 
 }  // namespace aurora

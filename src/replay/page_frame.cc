@@ -1,6 +1,6 @@
-#include "cli/page_frame.h"
+#include "replay/page_frame.h"
 
-#include "cli/text.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -1,3 +1,5 @@
+#include "replay/replay.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,13 +17,12 @@
 
 #include "base/files.h"
 #include "base/log.h"
-#include "cli/commands.h"
-#include "cli/http_client.h"
-#include "cli/plot.h"
-#include "cli/replay_options.h"
-#include "cli/report.h"
-#include "cli/text.h"
-#include "cli/traffic.h"
+#include "replay/http_client.h"
+#include "replay/plot.h"
+#include "replay/replay_options.h"
+#include "replay/report.h"
+#include "replay/text.h"
+#include "replay/traffic.h"
 
 namespace aurora {
 namespace {
@@ -287,7 +288,7 @@ int refuse(const Status& status, int code) {
 
 }  // namespace
 
-int replay_main(const Words& args) {
+int replay_main(const std::vector<std::string>& args) {
   const Result<ReplayOptions> options = parse_replay_options(args);
   if (!options) return refuse(options.status(), 2);
   if (options->help) return print_help(replay_command);

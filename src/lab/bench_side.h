@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/bench_options.h"
+#include "lab/bench_options.h"
 #include "llama-cpp.h"
 
 namespace aurora {

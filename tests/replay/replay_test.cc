@@ -1,6 +1,6 @@
 // `aurora replay` against a server made for the test: it answers like llama-server, counts like
 // ours.
-#include "cli/commands.h"
+#include "replay/replay.h"
 
 #include <cpp-httplib/httplib.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "cli/chat_stream.h"
+#include "replay/chat_stream.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
-#include "cli/learn_curves.h"
+#include "lab/learn_curves.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "cli/text.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

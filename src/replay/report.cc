@@ -1,10 +1,10 @@
-#include "cli/report.h"
+#include "replay/report.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
-#include "cli/text.h"
+#include "replay/text.h"
 
 namespace aurora {
 namespace {

@@ -1,8 +1,8 @@
-#include "cli/learn_variants.h"
+#include "lab/learn_variants.h"
 
 #include <gtest/gtest.h>
 
-#include "cli/learn_curves.h"
+#include "lab/learn_curves.h"
 
 namespace aurora {
 namespace {

@@ -1,4 +1,4 @@
-#include "cli/replay_options.h"
+#include "replay/replay_options.h"
 
 #include <cstdint>
 

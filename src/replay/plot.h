@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cli/report.h"
+#include "replay/report.h"
 
 namespace aurora {
 

@@ -1,10 +1,10 @@
-#include "cli/report.h"
+#include "replay/report.h"
 
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 
-#include "cli/plot.h"
+#include "replay/plot.h"
 
 namespace aurora {
 namespace {
