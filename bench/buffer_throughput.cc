@@ -180,8 +180,7 @@ class Bench {
   void remove_streams(const NatsUrl& url) {
     auto connection = NatsConnection::open(url, "bench");
     CHECK(connection && (*connection)->wait_connected(kFlushMs));
-    for (const std::string& stream : {traces_stream(url.prefix), url.prefix + "_acks"})
-      (void)(*connection)->request("$JS.API.STREAM.DELETE." + stream, "", 10'000);
+    (void)(*connection)->request("$JS.API.STREAM.DELETE." + traces_stream(url.prefix), "", 10'000);
   }
 
   void for_own(int publisher, int publishers, const std::function<void(size_t)>& work) const {

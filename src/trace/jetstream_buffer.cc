@@ -1,13 +1,10 @@
-// Traces on NATS JetStream: many servers append to one stream, trainers read it by sequence.
-// Cursors of consumers lie in a stream of their own, the last value of each subject kept. Why no
+// Traces on NATS JetStream: many servers append to one stream, trainers read it by sequence. Why no
 // consumer of the broker's: docs/decisions.md.
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <limits>
 #include <mutex>
 #include <optional>
-#include <thread>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -24,8 +21,6 @@ namespace {
 constexpr int64_t kConnectWaitMs = 2000;
 constexpr size_t kFetchCountMax = 256;
 constexpr int64_t kLaterUsMax = 5'000'000;  // then the broker is asked anew
-constexpr int kAcknowledgeTries = 8;
-constexpr std::chrono::milliseconds kRetryPause(20);
 
 class JetStreamBuffer final : public TraceBuffer {
  public:
@@ -38,8 +33,6 @@ class JetStreamBuffer final : public TraceBuffer {
 
   Result<uint64_t> append(const TraceRecord& record) override;
   Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override;
-  Status acknowledge(const std::string& consumer, uint64_t sequence) override;
-  Result<uint64_t> acknowledged(const std::string& consumer) override;
   Result<uint64_t> records_after(uint64_t after) override;
   uint64_t record_bytes_max() const override {
     return std::min(options_.bytes_max, kRecordBytesMax);
@@ -50,11 +43,6 @@ class JetStreamBuffer final : public TraceBuffer {
   uint64_t dropped_later() const override { return publisher_ ? publisher_->refused() : 0; }
 
  private:
-  struct Cursor {
-    uint64_t value = 0;
-    uint64_t sequence = 0;  // of the message that holds it
-  };
-
   struct Later {
     uint64_t after = 0;    // where a read() ended
     uint64_t records = 0;  // behind it
@@ -62,14 +50,9 @@ class JetStreamBuffer final : public TraceBuffer {
   };
 
   const std::string& prefix() const { return connection_->url().prefix; }
-  std::string acks_stream() const { return prefix() + "_acks"; }
-  std::string ack_subject(const std::string& consumer) const {
-    return prefix() + ".acks." + consumer;
-  }
   Status prepare();
   Status reach();
   Result<std::vector<std::byte>> assemble(const Preface& preface, std::span<const std::byte> rest);
-  Result<Cursor> cursor(const std::string& consumer);
   void note_corrupt(uint64_t sequence, const Status& why);
   Result<std::vector<StoredRecord>> read_noting(uint64_t after, size_t count, size_t bytes_max,
                                                 uint64_t& later);
@@ -93,15 +76,10 @@ Status JetStreamBuffer::prepare() {
                             .age_s = url.age_s,
                             .replicas = url.replicas};
   const bool adjust = options_.role == TraceBufferOptions::Role::kWriter;
-  if (Status status = ensure_stream(*connection_, traces, adjust); !status) return status;
-  const StreamConfig acks{.name = acks_stream(),
-                          .subjects = prefix() + ".acks.*",
-                          .per_subject_max = 1,
-                          .replicas = url.replicas};
-  return ensure_stream(*connection_, acks, false);
+  return ensure_stream(*connection_, traces, adjust);
 }
 
-// For calls that need an answer: connected, and the streams there.
+// For calls that need an answer: connected, and the stream there.
 Status JetStreamBuffer::reach() {
   if (Status status = connection_->wait_connected(kConnectWaitMs); !status) return status;
   if (prepared_) return Status::ok();
@@ -218,47 +196,6 @@ void JetStreamBuffer::note_corrupt(uint64_t sequence, const Status& why) {
   ++corrupt_;
   LOG_WARN("trace", "%s: record %llu skipped: %s", traces_stream(prefix()).c_str(),
            static_cast<unsigned long long>(sequence), why.to_string().c_str());
-}
-
-Result<JetStreamBuffer::Cursor> JetStreamBuffer::cursor(const std::string& consumer) {
-  if (!is_subject_token(consumer))
-    return Status::invalid("a consumer's name is letters, digits, - and _, at most 64");
-  if (Status status = reach(); !status) return status;
-  const auto last = fetch_last(*connection_, acks_stream(), ack_subject(consumer));
-  if (!last && last.status().code() == StatusCode::kNotFound) return Cursor{};
-  if (!last) return last.status();
-  Cursor held{.value = 0, .sequence = last->sequence};
-  const std::string_view text = last->message.text();
-  std::from_chars(text.data(), text.data() + text.size(), held.value);
-  return held;
-}
-
-// Only over the value that was looked at: of two that write at once, one looks again.
-Status JetStreamBuffer::acknowledge(const std::string& consumer, uint64_t sequence) {
-  Status status;
-  for (int i = 0; i < kAcknowledgeTries; ++i) {
-    const Result<Cursor> held = cursor(consumer);
-    if (!held) return held.status();
-    if (held->value >= sequence) return Status::ok();
-    const std::string text = std::to_string(sequence);
-    const auto stored = publish_confirmed(
-        *connection_,
-        {.subject = ack_subject(consumer),
-         .reply = {},
-         .headers = {{"Nats-Expected-Last-Subject-Sequence", std::to_string(held->sequence)}},
-         .data = as_bytes(std::span(text))});
-    if (stored) return Status::ok();
-    status = stored.status();
-    if (status.code() != StatusCode::kExists) return status;
-    std::this_thread::sleep_for(kRetryPause);
-  }
-  return Status::unavailable("others write the cursor of " + consumer + " all the time");
-}
-
-Result<uint64_t> JetStreamBuffer::acknowledged(const std::string& consumer) {
-  const Result<Cursor> held = cursor(consumer);
-  if (!held) return held.status();
-  return held->value;
 }
 
 // Sequences count pieces as well; the broker counts messages of one subject.

@@ -16,7 +16,6 @@
 #include "base/file_lock.h"
 #include "base/files.h"
 #include "base/log.h"
-#include "trace/lmdb_acks.h"
 #include "trace/lmdb_env.h"
 #include "trace/trace_buffer.h"
 
@@ -83,12 +82,6 @@ class LmdbBuffer final : public TraceBuffer {
 
   Result<uint64_t> append(const TraceRecord& record) override;
   Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override;
-  Status acknowledge(const std::string& consumer, uint64_t sequence) override {
-    return acks_->acknowledge(consumer, sequence);
-  }
-  Result<uint64_t> acknowledged(const std::string& consumer) override {
-    return acks_->acknowledged(consumer);
-  }
   uint64_t record_bytes_max() const override {
     return std::min(options_.bytes_max, kRecordBytesMax);
   }
@@ -120,7 +113,6 @@ class LmdbBuffer final : public TraceBuffer {
   std::optional<FileLock> writer_lock_;
   LmdbEnv::Ptr traces_;                        // before its reader, so that it is closed after it
   std::unique_ptr<LmdbReader> traces_reader_;  // used with read_mutex_
-  std::unique_ptr<LmdbAcks> acks_;
 
   std::mutex write_mutex_;
   std::mutex read_mutex_;
@@ -174,9 +166,6 @@ Status LmdbBuffer::open_envs() {
   Result<std::unique_ptr<LmdbReader>> reader = LmdbReader::open(*traces_);
   if (!reader) return reader.status();
   traces_reader_ = std::move(*reader);
-  Result<std::unique_ptr<LmdbAcks>> acks = LmdbAcks::open(in_dir("acks"));
-  if (!acks) return acks.status();
-  acks_ = std::move(*acks);
   return prepare_traces();
 }
 

@@ -70,11 +70,6 @@ class TraceBuffer {
   virtual Result<std::vector<StoredRecord>> read(uint64_t after, size_t count,
                                                  size_t bytes_max) = 0;
 
-  // Consumer cursor: everything <= sequence is in a checkpoint of that consumer. Monotone: a lower
-  // one is ignored.
-  virtual Status acknowledge(const std::string& consumer, uint64_t sequence) = 0;
-  virtual Result<uint64_t> acknowledged(const std::string& consumer) = 0;  // 0 when unknown
-
   // How many records are there with a greater sequence: a reader's lag behind its cursor.
   // JetStream: as read() found it where one ended at `after` within 5 s, without another request;
   // expired records that the broker still holds are counted.
@@ -89,13 +84,13 @@ class TraceBuffer {
   virtual Result<TraceBufferStats> stats() = 0;
 };
 
-// LMDB: `dir/traces` written by the server alone, `dir/acks` by trainers alone (LMDB has one writer
-// lock across processes, and a stopped holder would stop the server). Stale readers are cleared at
-// open. A foreign or broken file gives a Status that names it; nothing is deleted. kUnavailable: a
-// second writer, or a process stopped while opening held the directory for five seconds.
+// LMDB: `dir/traces`, written by the server alone: LMDB has one writer lock across processes, and a
+// stopped holder would stop the server. Stale readers are cleared at open. A foreign or broken file
+// gives a Status that names it; nothing is deleted. kUnavailable: a second writer, or a process
+// stopped while opening held the directory for five seconds.
 Result<std::unique_ptr<TraceBuffer>> open_lmdb_buffer(const TraceBufferOptions& options);
 
-// NATS JetStream: the streams PREFIX_traces and PREFIX_acks of a cluster. Returns at once, whether
+// NATS JetStream: the stream PREFIX_traces of a cluster. Returns at once, whether
 // a broker answers or not. The URL's bytes_max goes before the options'. invalid: a file of the URL
 // is unusable, or this build has no NATS client.
 Result<std::unique_ptr<TraceBuffer>> open_jetstream_buffer(const NatsUrl& url,

@@ -12,7 +12,7 @@ namespace aurora {
 
 // Buffers one behind the other, under rising sequence numbers; rollouts stand behind the request
 // whose prompt they answer, whenever they were made, and are left out where it is missing. Takes no
-// record and keeps no acknowledgement: the recording stays as it is. One thread.
+// record and removes nothing: the recording stays as it is. One thread.
 class Recording final : public TraceBuffer {
  public:
   // dirs: of LMDB buffers. Reads everything once.
@@ -32,8 +32,6 @@ class Recording final : public TraceBuffer {
     return Status::invalid("a recording is read only");
   }
   Result<std::vector<StoredRecord>> read(uint64_t after, size_t count, size_t bytes_max) override;
-  Status acknowledge(const std::string&, uint64_t) override { return Status::ok(); }
-  Result<uint64_t> acknowledged(const std::string&) override { return uint64_t{0}; }
   Status remove_expired(int64_t) override { return Status::ok(); }
   Result<TraceBufferStats> stats() override;  // last_sequence alone: of what is released
 

@@ -75,7 +75,7 @@ class TrainLoop {
   // step() until stop() says so (then a checkpoint) or, with options.once, until all work is done.
   Status run(const std::function<bool()>& stop);
 
-  // Atomic; acknowledges what it holds. With ranks: of all of them, each calls it; internal where
+  // Atomic. With ranks: of all of them, each calls it; internal where
   // their weights differ.
   Status checkpoint();
 

@@ -11,7 +11,6 @@
 namespace aurora {
 namespace {
 
-constexpr const char* kConsumer = "trainer";
 constexpr size_t kReadRecords = 16;
 constexpr size_t kReadBytes = 64u << 20;
 constexpr double kCheckpointShare = 50;              // times what the last one took ...
@@ -65,7 +64,7 @@ Status TrainLoop::write_all_books() {
     dirty_ = true;
     return s;
   }
-  return seams_.buffer.acknowledge(kConsumer, cursor_);
+  return Status::ok();
 }
 
 // Without the learner's part.
@@ -157,8 +156,7 @@ Status TrainLoop::take_over(const Checkpoint& c) {
   LOG_INFO("train", "resumed at step %llu, record %llu, draft %lld",
            static_cast<unsigned long long>(c.steps), static_cast<unsigned long long>(cursor_),
            static_cast<long long>(c.version));
-  // A kill between writing the checkpoint and acknowledging left the cursor behind.
-  return leads() ? seams_.buffer.acknowledge(kConsumer, cursor_) : Status::ok();
+  return Status::ok();
 }
 
 // The records the books speak of, from the buffer. What it has dropped since is gone from the

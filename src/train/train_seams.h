@@ -21,7 +21,7 @@ struct TrainSeams {
   std::function<Result<std::unique_ptr<Scorer>>(const std::string& path)> load_draft;
   std::function<void(double seconds)> sleep;
   // nullptr: alone. Otherwise every rank runs a loop over the same buffer, in step with the others;
-  // rank 0 decides, judges, publishes, writes the checkpoint and acknowledges.
+  // rank 0 decides, judges, publishes, and writes the checkpoint.
   RankGroup* ranks = nullptr;
   // Between two rounds, where somebody listens: whether there is work for the next one.
   std::function<void(bool work)> next_step = {};

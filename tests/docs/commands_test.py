@@ -136,8 +136,6 @@ class Commands(unittest.TestCase):
                 command.split("aurora ", 1)[1] for command in commands(page) if "aurora " in command[:15]]
             for text in named:
                 words = text.split()
-                if words[0] == "acks":  # bytes of a file
-                    continue
                 name = []
                 while words and re.fullmatch(r"[a-z]+", words[0]) and len(name) < 2 and help_of(*name, words[0]):
                     name.append(words.pop(0))

@@ -102,7 +102,7 @@ class Faults(unittest.TestCase):
         self.repeat(both)
 
     def test_trainer_stopped(self):
-        """SIGSTOP at a random instant, some of them inside a read or an acknowledgement: appends go on."""
+        """SIGSTOP at a random instant, some of them inside a read: appends go on."""
         def stop():
             self.server.signal_trainer(signal.SIGSTOP)
             written = self.server.metric("traces_written_total")

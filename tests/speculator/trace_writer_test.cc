@@ -38,8 +38,6 @@ class HeldBuffer final : public TraceBuffer {
   Result<std::vector<StoredRecord>> read(uint64_t, size_t, size_t) override {
     return std::vector<StoredRecord>{};
   }
-  Status acknowledge(const std::string&, uint64_t) override { return Status::ok(); }
-  Result<uint64_t> acknowledged(const std::string&) override { return uint64_t{0}; }
   Status remove_expired(int64_t) override {
     const std::lock_guard lock(shared_.mutex);
     ++shared_.sweeps;

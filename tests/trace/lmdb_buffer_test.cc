@@ -14,6 +14,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "trace/lmdb_env.h"
 #include "trace/trace_buffer_contract.h"
 
 namespace aurora {
@@ -105,7 +106,7 @@ const SampleOptions kMedium{.served_tokens = 60, .hidden = 64};  // about 50 KB
 
 TEST_F(LmdbBuffer, FilesAreForTheUserAlone) {
   const mode_t before = ::umask(0);
-  open(Role::kWriter)->acknowledge("trainer", 1).is_ok();
+  EXPECT_TRUE(open(Role::kWriter)->append(sample_record(1)));
   ::umask(before);
   EXPECT_EQ(mode_of("buffer"), 0700u);
   for (const auto& entry : std::filesystem::directory_iterator(dir_ / "buffer")) {
@@ -179,17 +180,6 @@ TEST_F(LmdbBuffer, ReaderStoppedInsideReadDoesNotStopAppends) {
     auto buffer = open(Role::kReader);
     for (;;) {
       if (!buffer->read(0, 1000, 1u << 30)) return false;
-    }
-  });
-  auto writer = open(Role::kWriter);
-  appends_go_on_while_stopped(*writer, reader);
-}
-
-TEST_F(LmdbBuffer, ReaderStoppedInsideAcknowledgeDoesNotStopAppends) {
-  Child reader([&] {
-    auto buffer = open(Role::kReader);
-    for (uint64_t i = 1;; ++i) {
-      if (!buffer->acknowledge("trainer", i)) return false;
     }
   });
   auto writer = open(Role::kWriter);
@@ -294,7 +284,7 @@ TEST_F(LmdbBuffer, WriterIsFreeAgainAfterItsDeath) {
       ::pause();
       return true;
     });
-    while (!std::filesystem::exists(dir_ / "buffer/acks")) {
+    while (!std::filesystem::exists(dir_ / "buffer/traces")) {
       std::this_thread::sleep_for(milliseconds(1));
     }
     EXPECT_EQ(try_open(Role::kWriter).status().code(), StatusCode::kUnavailable);
@@ -304,28 +294,29 @@ TEST_F(LmdbBuffer, WriterIsFreeAgainAfterItsDeath) {
 
 TEST_F(LmdbBuffer, ForeignFilesAreNamedAndLeftAlone) {
   const std::string notes(10000, 'n');
-  for (const char* name : {"traces", "acks"}) {
-    std::filesystem::remove_all(dir_ / "buffer");
-    ASSERT_TRUE(make_dirs(dir_ / "buffer"));
-    const std::string path = dir_ / (std::string("buffer/") + name);
-    for (const std::string& content : {notes, std::string("short")}) {
-      ASSERT_TRUE(write_file_atomically(path, content));
-      for (const Role role : {Role::kWriter, Role::kReader}) {
-        const Status status = try_open(role).status();
-        EXPECT_EQ(status.code(), StatusCode::kInvalid) << status.to_string();
-        EXPECT_NE(status.message().find(path), std::string::npos) << status.to_string();
-      }
-      EXPECT_EQ(*read_file(path), content);
+  ASSERT_TRUE(make_dirs(dir_ / "buffer"));
+  const std::string path = dir_ / "buffer/traces";
+  for (const std::string& content : {notes, std::string("short")}) {
+    ASSERT_TRUE(write_file_atomically(path, content));
+    for (const Role role : {Role::kWriter, Role::kReader}) {
+      const Status status = try_open(role).status();
+      EXPECT_EQ(status.code(), StatusCode::kInvalid) << status.to_string();
+      EXPECT_NE(status.message().find(path), std::string::npos) << status.to_string();
     }
+    EXPECT_EQ(*read_file(path), content);
   }
 }
 
-// Sound LMDB, but of another program: here each of our two files in the other's place.
 TEST_F(LmdbBuffer, AnotherProgramsDatabaseIsRefused) {
-  ASSERT_TRUE(open(Role::kWriter)->append(sample_record(1)));
-  ASSERT_TRUE(open(Role::kReader)->acknowledge("trainer", 1));
-  std::filesystem::rename(dir_ / "buffer/traces", dir_ / "buffer/old");
-  std::filesystem::rename(dir_ / "buffer/acks", dir_ / "buffer/traces");
+  ASSERT_TRUE(make_dirs(dir_ / "buffer"));
+  {
+    const auto other = LmdbEnv::open(dir_ / "buffer/traces", 1 << 20, 0);
+    ASSERT_TRUE(other) << other.status().to_string();
+    LmdbWrite write(**other);
+    MDB_val entry{5, const_cast<char*>("other")};
+    ASSERT_EQ(mdb_put(write.txn(), (*other)->database(), &entry, &entry, 0), 0);
+    ASSERT_TRUE(write.commit());
+  }
   EXPECT_EQ(try_open(Role::kWriter).status().code(), StatusCode::kInvalid);
   EXPECT_EQ(try_open(Role::kReader).status().code(), StatusCode::kInvalid);
 }

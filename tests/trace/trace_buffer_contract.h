@@ -93,7 +93,6 @@ TEST_P(TraceBufferContract, EmptyForBothRoles) {
     EXPECT_EQ(stats(*buffer).records, 0u);
     EXPECT_EQ(stats(*buffer).first_sequence, 0u);
     EXPECT_EQ(stats(*buffer).last_sequence, 0u);
-    EXPECT_EQ(*buffer->acknowledged("trainer"), 0u);
   }
 }
 
@@ -209,22 +208,6 @@ TEST_P(TraceBufferContract, AnInvalidRecordIsRefusedWithoutDying) {
   EXPECT_TRUE(read(*buffer).empty());
 }
 
-TEST_P(TraceBufferContract, CursorsAreMonotoneSeparateAndSurvive) {
-  {
-    auto buffer = open(Role::kReader);
-    ASSERT_TRUE(buffer->acknowledge("a", 5));
-    ASSERT_TRUE(buffer->acknowledge("a", 3)) << "a lower one is ignored, not an error";
-    ASSERT_TRUE(buffer->acknowledge("b", 1));
-    EXPECT_EQ(*buffer->acknowledged("a"), 5u);
-    EXPECT_EQ(*buffer->acknowledged("b"), 1u);
-    EXPECT_EQ(*buffer->acknowledged("c"), 0u);
-    EXPECT_EQ(buffer->acknowledge("", 1).code(), StatusCode::kInvalid);
-    EXPECT_EQ(buffer->acknowledged(std::string(1000, 'x')).status().code(), StatusCode::kInvalid);
-  }
-  auto buffer = open(Role::kReader);
-  EXPECT_EQ(*buffer->acknowledged("a"), 5u);
-}
-
 TEST_P(TraceBufferContract, ExpiredRecordsAreSkippedThenRemoved) {
   auto buffer = open();
   const int64_t now_ms = unix_ms();
@@ -313,7 +296,6 @@ TEST_P(TraceBufferContract, ReadersAndWriterAtOnce) {
         after = stored.sequence;
         const uint32_t seed = static_cast<uint32_t>(stored.record.id >> 32);
         EXPECT_EQ(stored.record.taps, sample_record(seed, options).taps);
-        EXPECT_TRUE(buffer->acknowledge("follower", after));
         last_round = false;
       }
     }
@@ -325,7 +307,6 @@ TEST_P(TraceBufferContract, ReadersAndWriterAtOnce) {
   done = true;
   a.join();
   b.join();
-  EXPECT_EQ(*writer->acknowledged("follower"), stats(*writer).last_sequence);
 }
 
 TEST_P(TraceBufferContract, AReaderCannotWrite) {

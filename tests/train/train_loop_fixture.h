@@ -64,6 +64,11 @@ class TrainLoopTest : public testing::Test {
     std::map<uint64_t, int> count;
     for (uint64_t id : learner_.trained) EXPECT_LE(++count[id], passes_max) << "record " << id;
   }
+  // How far the last checkpoint has read.
+  uint64_t cursor() const {
+    const auto checkpoint = read_checkpoint(options_.checkpoint_path);
+    return checkpoint ? checkpoint->cursor : 0;
+  }
   // By the last checkpoint.
   size_t held_out() const {
     const auto checkpoint = read_checkpoint(options_.checkpoint_path);

@@ -16,7 +16,7 @@ TEST_F(TrainLoopTest, TrainsEveryRecordSoOftenAndPublishes) {
   EXPECT_GE(held_out(), 1u);
   EXPECT_EQ(learner_.trained.size(), (20 - held_out()) * 3);
   expect_no_pair_twice(3);
-  EXPECT_EQ(*buffer_->acknowledged("trainer"), 20u);
+  EXPECT_EQ(cursor(), 20u);
   auto newest = registry_->newest("toy");
   ASSERT_TRUE(newest.is_ok() && newest->has_value());
   EXPECT_GE((*newest)->version, 2);
@@ -25,7 +25,7 @@ TEST_F(TrainLoopTest, TrainsEveryRecordSoOftenAndPublishes) {
   EXPECT_NE(status.find("\"trained_tokens\": 140"), std::string::npos) << status;
 }
 
-TEST_F(TrainLoopTest, RecordsOfOthersAreSkippedAndAcknowledged) {
+TEST_F(TrainLoopTest, RecordsOfOthersAreSkippedAndPassed) {
   TraceRecord other = toy_record({.id = 900});
   other.target = "another";
   ASSERT_TRUE(buffer_->append(other).is_ok());
@@ -36,7 +36,7 @@ TEST_F(TrainLoopTest, RecordsOfOthersAreSkippedAndAcknowledged) {
   TrainLoop loop(options_, seams());
   ASSERT_TRUE(loop.run([] { return false; }).is_ok());
   for (uint64_t id : learner_.trained) EXPECT_LT(id, 900u);
-  EXPECT_EQ(*buffer_->acknowledged("trainer"), 5u);
+  EXPECT_EQ(cursor(), 5u);
 }
 
 TEST_F(TrainLoopTest, TheGateKeepsBackWhatIsNotBetter) {
@@ -101,7 +101,7 @@ TEST_F(TrainLoopTest, ARecordDeliveredTwiceIsTrainedOnce) {
   ASSERT_TRUE(loop.run([] { return false; }).is_ok());
   expect_no_pair_twice(3);
   EXPECT_EQ(learner_.trained.size(), 7u * 3);  // one of eight is held out
-  EXPECT_EQ(*buffer_->acknowledged("trainer"), 17u);
+  EXPECT_EQ(cursor(), 17u);
 }
 
 TEST_F(TrainLoopTest, ABufferThatWasMadeAnewIsFollowed) {
@@ -153,30 +153,7 @@ TEST_F(TrainLoopTest, KilledBetweenAnyTwoSteps) {
   EXPECT_GE(held_out(), 1u);
   EXPECT_EQ(ever.size(), next_id_ - held_out());
   EXPECT_EQ(learner_.trained.size(), ever.size() * 3);  // nothing lost either
-  EXPECT_EQ(*buffer_->acknowledged("trainer"), next_id_);
-}
-
-// The file is written, the acknowledgement is not: the next life knows better than the buffer.
-TEST_F(TrainLoopTest, KilledBetweenCheckpointAndAcknowledgement) {
-  append(6);
-  {
-    TrainLoop loop(options_, seams());
-    ASSERT_TRUE(loop.step().is_ok());
-    ASSERT_TRUE(loop.checkpoint().is_ok());
-  }
-  const std::string checkpoint = *read_file(options_.checkpoint_path);
-  std::filesystem::remove_all(dir_ / "traces");  // acknowledgements and all; same records anew
-  buffer_.reset();
-  buffer_ = open_buffer();
-  next_id_ = 0;
-  append(6);
-  EXPECT_EQ(*buffer_->acknowledged("trainer"), 0u);
-  learner_ = LedgerLearner();
-  TrainLoop loop(options_, seams());
-  ASSERT_TRUE(loop.resume().is_ok());
-  EXPECT_EQ(*buffer_->acknowledged("trainer"), 6u);
-  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
-  expect_no_pair_twice(3);
+  EXPECT_EQ(cursor(), next_id_);
 }
 
 TEST_F(TrainLoopTest, KilledWhilePublishing) {

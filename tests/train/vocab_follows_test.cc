@@ -22,8 +22,6 @@ class EndlessBuffer final : public TraceBuffer {
       records.push_back({i, make(i)});
     return records;
   }
-  Status acknowledge(const std::string&, uint64_t) override { return Status::ok(); }
-  Result<uint64_t> acknowledged(const std::string&) override { return uint64_t{0}; }
   Status remove_expired(int64_t) override { return Status::ok(); }
   Result<TraceBufferStats> stats() override {
     TraceBufferStats stats;
