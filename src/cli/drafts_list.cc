@@ -48,7 +48,7 @@ Result<std::vector<Listed>> listed(const std::string& folder, int64_t version) {
 }
 
 const char* word(const Listed& one) {
-  if (!one.verdict) return one.manifest.serve ? "new" : "kept back";
+  if (!one.verdict) return "new";
   switch (one.verdict->kind) {
     case DraftVerdict::Kind::kServing: return "serving";
     case DraftVerdict::Kind::kRefused: return "refused";

@@ -49,8 +49,6 @@ DraftManifest manifest_from(const Json& json) {
   m.trained_tokens = json.value("trained_tokens", uint64_t{0});
   m.replay_accept_len = figure(json, "replay_accept_len");
   m.replay_accept_len_in_service = figure(json, "replay_accept_len_in_service");
-  m.pays_above = figure(json, "pays_above");
-  m.serve = json.at("serve").get<bool>();
   m.reason = json.value("reason", "");
   if (m.bytes > kDraftBytesMax) throw std::runtime_error("it is larger than a draft may be");
   if (!is_sha256(m.sha256)) throw std::runtime_error("its sha256 is not 64 hex digits");
@@ -84,8 +82,6 @@ std::string encode_manifest(const DraftManifest& m) {
                {"trained_tokens", m.trained_tokens},
                {"replay_accept_len", m.replay_accept_len},
                {"replay_accept_len_in_service", m.replay_accept_len_in_service},
-               {"pays_above", m.pays_above},
-               {"serve", m.serve},
                {"reason", m.reason}});
 }
 

@@ -1,23 +1,16 @@
 #include "registry/registry.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <chrono>
-#include <cinttypes>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <mutex>
 #include <set>
 #include <string_view>
-#include <thread>
 
 #include "base/clock.h"
 #include "base/file_handle.h"
@@ -26,91 +19,17 @@
 #include "base/parse_number.h"
 #include "base/sha256.h"
 #include "registry/manifest.h"
+#include "registry/registry_files.h"
 
 namespace aurora {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kGguf = ".gguf";
-constexpr const char* kManifest = ".json";
-constexpr const char* kVerdict = ".verdict.json";
-constexpr const char* kPinned = "pinned";
 constexpr size_t kJsonBytesMax = 1 << 20;
-constexpr auto kLockWaitMax = std::chrono::seconds(2);
 constexpr int64_t kVersionStepMax = 1'000'000'000;  // of a peer's version over the newest here
-constexpr auto kLockRetry = std::chrono::milliseconds(10);
 constexpr size_t kLoggedMax = 1024;
-
-std::string file_name(int64_t version, const char* suffix) {
-  char name[64];
-  std::snprintf(name, sizeof name, "draft-%06" PRId64 "%s", version, suffix);
-  return name;
-}
-
-// "draft-000007.json" -> 7 and ".json"; 0 for a name that is none of ours.
-struct Name {
-  int64_t version = 0;
-  std::string_view suffix;
-};
-
-Name parse_name(std::string_view name) {
-  constexpr std::string_view kPrefix = "draft-";
-  if (!name.starts_with(kPrefix)) return {};
-  const char* begin = name.data() + kPrefix.size();
-  const char* end = name.data() + name.size();
-  Name parsed;
-  const auto [after, error] = std::from_chars(begin, end, parsed.version);
-  if (error != std::errc{} || parsed.version <= 0 || parsed.version > kDraftVersionMax) return {};
-  parsed.suffix = {after, static_cast<size_t>(end - after)};
-  return parsed;
-}
-
-struct Scan {
-  std::vector<int64_t> manifests;  // rising
-  std::vector<int64_t> ggufs;      // rising
-  std::vector<int64_t> verdicts;   // rising
-  int64_t highest = 0;             // over all of our names, unfinished ones too
-};
-
-Result<Scan> scan(const std::string& dir) {
-  Scan found;
-  std::error_code error;
-  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    const Name parsed = parse_name(name);
-    found.highest = std::max(found.highest, parsed.version);
-    // Only names as we write them: "draft-7.json" is not version 7's file.
-    if (name == file_name(parsed.version, kManifest)) found.manifests.push_back(parsed.version);
-    if (name == file_name(parsed.version, kGguf)) found.ggufs.push_back(parsed.version);
-    if (name == file_name(parsed.version, kVerdict)) found.verdicts.push_back(parsed.version);
-  }
-  if (error) return Status::io("cannot list the draft registry " + dir + ": " + error.message());
-  std::sort(found.manifests.begin(), found.manifests.end());
-  std::sort(found.ggufs.begin(), found.ggufs.end());
-  std::sort(found.verdicts.begin(), found.verdicts.end());
-  return found;
-}
-
-// Held until the handle closes. Writers of different processes and of one take turns.
-Result<FileHandle> lock(const std::string& dir) {
-  const std::string path = dir + "/registry.lock";
-  FileHandle handle(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!handle.is_open()) {
-    return Status::io("cannot write to the draft registry: " + path + ": " + std::strerror(errno));
-  }
-  const auto give_up = std::chrono::steady_clock::now() + kLockWaitMax;
-  while (::flock(handle.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      return Status::io("cannot lock " + path + ": " + std::strerror(errno));
-    }
-    if (std::chrono::steady_clock::now() > give_up) {
-      return Status::unavailable("another process is writing to the draft registry " + dir);
-    }
-    std::this_thread::sleep_for(kLockRetry);
-  }
-  return handle;
-}
+constexpr const char* kPinned = "pinned";
 
 Status remove_file(const std::string& file) {
   if (::unlink(file.c_str()) == 0 || errno == ENOENT) return Status::ok();
@@ -158,14 +77,14 @@ Result<Registry> Registry::open(std::string dir) {
 }
 
 std::string Registry::path(int64_t version, const char* suffix) const {
-  return dir_ + "/" + file_name(version, suffix);
+  return dir_ + "/" + registry_file_name(version, suffix);
 }
 
-std::string Registry::gguf_path(int64_t version) const { return path(version, kGguf); }
+std::string Registry::gguf_path(int64_t version) const { return path(version, kDraftFile); }
 std::string Registry::stage_path() const { return dir_ + "/stage.gguf.tmp"; }
 
 std::optional<DraftManifest> Registry::manifest(int64_t version) const {
-  const std::string file = path(version, kManifest);
+  const std::string file = path(version, kManifestFile);
   const Result<std::string> text = read_file(file, kJsonBytesMax);
   Result<DraftManifest> read = text ? decode_manifest(*text) : text.status();
   if (read && read->version != version) read = Status::corrupt("it names another version");
@@ -175,7 +94,7 @@ std::optional<DraftManifest> Registry::manifest(int64_t version) const {
 }
 
 Result<std::vector<DraftManifest>> Registry::list() const {
-  const Result<Scan> found = scan(dir_);
+  const Result<RegistryFiles> found = scan_registry(dir_);
   if (!found) return found.status();
   std::vector<DraftManifest> manifests;
   for (const int64_t version : found->manifests) {
@@ -185,14 +104,14 @@ Result<std::vector<DraftManifest>> Registry::list() const {
 }
 
 Result<std::vector<Registry::Judged>> Registry::judged(const std::string& target) const {
-  const Result<Scan> found = scan(dir_);
+  const Result<RegistryFiles> found = scan_registry(dir_);
   if (!found) return found.status();
   std::vector<Judged> all;
   for (auto version = found->manifests.rbegin(); version != found->manifests.rend(); ++version) {
     // Pruned: the manifest outlives its weights.
     if (!std::binary_search(found->ggufs.begin(), found->ggufs.end(), *version)) continue;
     std::optional<DraftManifest> one = manifest(*version);
-    if (!one || !one->serve || one->target != target) continue;
+    if (!one || one->target != target) continue;
     Result<std::optional<DraftVerdict>> said = verdict(*version);
     if (!said) {
       // It may say that the version was refused.
@@ -243,7 +162,7 @@ Result<std::optional<DraftManifest>> Registry::serving(const std::string& target
 }
 
 Result<std::optional<DraftVerdict>> Registry::verdict(int64_t version) const {
-  const std::string file = path(version, kVerdict);
+  const std::string file = path(version, kVerdictFile);
   const Result<std::string> text = read_file(file, kJsonBytesMax);
   if (!text && text.status().code() == StatusCode::kNotFound) return std::optional<DraftVerdict>{};
   if (!text) return text.status();
@@ -261,9 +180,9 @@ Result<DraftManifest> Registry::publish(const std::string& staged, DraftManifest
   const Result<std::string> sha256 = sha256_file(staged);
   if (!sha256) return sha256.status();
 
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
-  const Result<Scan> found = scan(dir_);
+  const Result<RegistryFiles> found = scan_registry(dir_);
   if (!found) return found.status();
   manifest.version = found->highest + 1;
   manifest.bytes = static_cast<uint64_t>(seen.st_size);
@@ -279,7 +198,8 @@ Status Registry::put(const std::string& staged, const DraftManifest& manifest) {
   const std::string gguf = gguf_path(manifest.version);
   Status status = rename_durably(staged, gguf);
   if (status) {
-    status = write_file_atomically(path(manifest.version, kManifest), encode_manifest(manifest));
+    status =
+        write_file_atomically(path(manifest.version, kManifestFile), encode_manifest(manifest));
   }
   // Back to where it was, so that the publisher may try again; without a manifest nobody saw it.
   if (!status) std::rename(gguf.c_str(), staged.c_str());
@@ -289,9 +209,9 @@ Status Registry::put(const std::string& staged, const DraftManifest& manifest) {
 Status Registry::adopt(const std::string& staged, const DraftManifest& manifest) {
   if (manifest.version <= 0) return Status::invalid("a draft without a version");
   if (Status status = verify_file(staged, manifest); !status) return status;
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
-  const Result<Scan> found = scan(dir_);
+  const Result<RegistryFiles> found = scan_registry(dir_);
   if (!found) return found.status();
   if (found->highest >= manifest.version) {
     return Status::exists("draft " + std::to_string(found->highest) + " is in " + dir_ +
@@ -304,9 +224,9 @@ Status Registry::adopt(const std::string& staged, const DraftManifest& manifest)
 
 Status Registry::write_verdict(const DraftVerdict& verdict) {
   if (verdict.version <= 0) return Status::invalid("a verdict needs the version it is about");
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
-  return write_file_atomically(path(verdict.version, kVerdict), encode_verdict(verdict));
+  return write_file_atomically(path(verdict.version, kVerdictFile), encode_verdict(verdict));
 }
 
 Result<int64_t> Registry::pinned() const {
@@ -322,15 +242,14 @@ Result<int64_t> Registry::pinned() const {
 }
 
 Status Registry::pin(int64_t version) {
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
   const std::string name = "version " + std::to_string(version);
   const std::optional<DraftManifest> one =
-      fs::exists(path(version, kManifest)) ? manifest(version) : std::nullopt;
+      fs::exists(path(version, kManifestFile)) ? manifest(version) : std::nullopt;
   if (!one) return Status::not_found("there is no " + name + " in " + dir_);
   if (!fs::exists(gguf_path(version)))
     return Status::not_found("the weights of " + name + " are gone");
-  if (!one->serve) return Status::invalid(name + " was kept back: it may not serve");
   const Result<std::optional<DraftVerdict>> said = verdict(version);
   if (!said) return said.status();
   if (*said && (*said)->kind == DraftVerdict::Kind::kRefused)
@@ -339,13 +258,13 @@ Status Registry::pin(int64_t version) {
 }
 
 Status Registry::unpin() {
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
   return remove_file(dir_ + "/" + kPinned);
 }
 
 Status Registry::remove(int64_t version) {
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
   const std::string name = "version " + std::to_string(version);
   const Result<int64_t> by_hand = pinned();
@@ -362,12 +281,12 @@ Status Registry::verify(const DraftManifest& manifest) const {
 }
 
 Status Registry::prune(size_t keep, std::vector<int64_t> needed, size_t keep_manifests) {
-  const Result<FileHandle> held = lock(dir_);
+  const Result<FileHandle> held = lock_registry(dir_);
   if (!held) return held.status();
   const Result<int64_t> by_hand = pinned();
   if (!by_hand) return by_hand.status();
   needed.push_back(*by_hand);
-  const Result<Scan> found = scan(dir_);
+  const Result<RegistryFiles> found = scan_registry(dir_);
   if (!found) return found.status();
   std::map<std::string, size_t> kept;  // each target has its own newest ones
   for (auto version = found->ggufs.rbegin(); version != found->ggufs.rend(); ++version) {
@@ -387,7 +306,7 @@ Status Registry::prune(size_t keep, std::vector<int64_t> needed, size_t keep_man
 
 // With the lock held. The newest stay, so that no version number is ever given again.
 Status Registry::prune_manifests(size_t keep, const std::vector<int64_t>& needed) {
-  const Result<Scan> found = scan(dir_);
+  const Result<RegistryFiles> found = scan_registry(dir_);
   if (!found) return found.status();
   const auto& manifests = found->manifests;
   if (manifests.size() <= keep) return Status::ok();
@@ -403,8 +322,8 @@ Status Registry::prune_manifests(size_t keep, const std::vector<int64_t>& needed
   };
   // A verdict without a manifest says nothing; the other way round a refused version would look
   // like a good one.
-  if (Status status = remove_old(manifests, kManifest); !status) return status;
-  return remove_old(found->verdicts, kVerdict);
+  if (Status status = remove_old(manifests, kManifestFile); !status) return status;
+  return remove_old(found->verdicts, kVerdictFile);
 }
 
 }  // namespace aurora

@@ -33,10 +33,7 @@ struct DraftManifest {
   uint64_t trained_tokens = 0;   // served tokens the trainer had seen
   double replay_accept_len = 0;  // gate: generated tokens per target step on the holdout, candidate
   double replay_accept_len_in_service = 0;  // same holdout, the version it replaces (1.0: none)
-  double pays_above =
-      0;              // accept length at which this draft pays on the trainer's machine; 0: unknown
-  bool serve = true;  // false: kept on disk, not to be served (gate said no)
-  std::string reason;  // one sentence: why it was published
+  std::string reason;                       // one sentence: why it was published
 };
 
 struct DraftVerdict {
@@ -55,7 +52,7 @@ class Registry {
   // and reused.
   static Result<Registry> open(std::string dir);
 
-  // The newest version with a readable manifest and serve == true, verdict not
+  // The newest version with a readable manifest, verdict not
   // kRefused/kRolledBack, target == `target` and its gguf not pruned. nullopt: none yet. A broken
   // manifest or verdict is skipped, logged once.
   Result<std::optional<DraftManifest>> newest(const std::string& target) const;

@@ -234,7 +234,6 @@ Status TrainLoop::publish(const GateDecision& decision) {
   manifest.trained_tokens = figures_.trained_tokens;
   manifest.replay_accept_len = decision.candidate;
   manifest.replay_accept_len_in_service = decision.in_service;
-  manifest.pays_above = options_.gate_options.pays_above;
   manifest.reason = decision.reason;
   auto published = seams_.registry.publish(staged, manifest);
   if (!published) return published.status();

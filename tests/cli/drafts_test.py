@@ -163,7 +163,7 @@ class Drafts(unittest.TestCase):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         manifest = {"format": 1, "version": version, "parent": version - 1, "created_ms": 1_700_000_000_000, "target": "0" * 16,
                     "bytes": 3 << 20, "sha256": "ab" * 32, "trained_tokens": 12_345 * version, "replay_accept_len": 1.5,
-                    "replay_accept_len_in_service": 1.25, "pays_above": 0.0, "serve": True, "reason": f"reason {version}", **more}
+                    "replay_accept_len_in_service": 1.25, "reason": f"reason {version}", **more}
         (folder / f"draft-{version:06}.json").write_text(json.dumps(manifest))
         return folder
 
@@ -171,14 +171,14 @@ class Drafts(unittest.TestCase):
         state = self.dir / "state"
         self.refused("no draft has been published", "list", "--state", state)
         for version in (1, 2, 3):
-            folder = self.publish(version, **({"serve": False} if version == 3 else {}))
+            folder = self.publish(version)
         (folder / "draft-000002.gguf").write_bytes(b"weights")
         (folder / "draft-000001.verdict.json").write_text(json.dumps(
             {"format": 1, "version": 1, "kind": "rolled_back", "reason": "worse \"here\"", "live_accept_len": 1.125, "target_steps": 77}))
         (folder / "draft-000009.json").write_text("{")
         listed = json.loads(drafts("list", "--state", state, "--json").stdout)
         self.assertEqual([one["version"] for one in listed], [1, 2, 3])
-        self.assertEqual([one["state"] for one in listed], ["put away", "new", "kept back"])
+        self.assertEqual([one["state"] for one in listed], ["put away", "new", "new"])
         self.assertEqual([one["file"] for one in listed], [False, True, False])
         self.assertEqual((listed[0]["live_accept_len"], listed[0]["verdict"], listed[0]["target_steps"]), (1.125, 'worse "here"', 77))
         table = drafts("list", "--state", state).stdout.splitlines()

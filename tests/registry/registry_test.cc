@@ -63,8 +63,7 @@ TEST_F(RegistryTest, PublishFillsAndRoundTrips) {
   wanted.parent = 3;
   wanted.trained_tokens = 12345;
   wanted.replay_accept_len = 1.4375;
-  wanted.replay_accept_len_in_service = 1.25;
-  wanted.pays_above = std::nan("");
+  wanted.replay_accept_len_in_service = std::nan("");
   wanted.reason = "better: \"1.44\" over 1.25 \xff";
   const DraftManifest made = publish("weights", wanted);
   EXPECT_EQ(made.version, 1);
@@ -83,9 +82,7 @@ TEST_F(RegistryTest, PublishFillsAndRoundTrips) {
   EXPECT_EQ(read.sha256, made.sha256);
   EXPECT_EQ(read.trained_tokens, 12345u);
   EXPECT_EQ(read.replay_accept_len, 1.4375);
-  EXPECT_EQ(read.replay_accept_len_in_service, 1.25);
-  EXPECT_EQ(read.pays_above, 0);
-  EXPECT_TRUE(read.serve);
+  EXPECT_EQ(read.replay_accept_len_in_service, 0);
   EXPECT_EQ(read.reason.substr(0, 15), wanted.reason.substr(0, 15));
   EXPECT_TRUE(registry_.verify(read));
   struct stat seen {};
@@ -93,13 +90,10 @@ TEST_F(RegistryTest, PublishFillsAndRoundTrips) {
   EXPECT_EQ(seen.st_mode & 0777, 0600u);
 }
 
-TEST_F(RegistryTest, NewestHeedsTargetServeAndVerdict) {
+TEST_F(RegistryTest, NewestHeedsTargetAndVerdict) {
   publish("a");
   publish("b", of("another"));
   publish("c");
-  DraftManifest unserved = of(kTarget);
-  unserved.serve = false;
-  publish("d", unserved);
   EXPECT_EQ(newest(), 3);
   EXPECT_EQ(newest("another"), 2);
   EXPECT_EQ(newest("unknown"), 0);
@@ -366,16 +360,12 @@ TEST_F(RegistryTest, APinnedVersionIsTheOneThatServesAndStays) {
 }
 
 TEST_F(RegistryTest, WhatMayNotServeCannotBePinned) {
-  DraftManifest back = of(kTarget);
-  back.serve = false;
-  publish("weights", back);
-  EXPECT_EQ(registry_.pin(1).code(), StatusCode::kInvalid);
   publish("weights");
   DraftVerdict refused;
-  refused.version = 2;
+  refused.version = 1;
   refused.kind = DraftVerdict::Kind::kRefused;
   ASSERT_TRUE(registry_.write_verdict(refused));
-  EXPECT_EQ(registry_.pin(2).code(), StatusCode::kInvalid);
+  EXPECT_EQ(registry_.pin(1).code(), StatusCode::kInvalid);
   EXPECT_EQ(*registry_.pinned(), 0);
   dir_.write("drafts/pinned", "x");
   EXPECT_EQ(registry_.pinned().status().code(), StatusCode::kCorrupt);
