@@ -1,4 +1,4 @@
-// Learner and Scorer over LibTorch: pack, forward, objective, backward, AdamW.
+// Learner over LibTorch: pack, forward, objective, backward; what is learnt lies in TrainedWeights.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -6,21 +6,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <exception>
 #include <numeric>
-#include <optional>
 
-#include "base/bytes.h"
-#include "base/crc32c.h"
-#include "base/log.h"
 #include "train/eagle3_forward.h"
 #include "train/head_loss.h"
 #include "train/heap.h"
-#include "train/optimizer.h"
 #include "train/rank_group.h"
 #include "train/torch_scorer.h"
 #include "train/torch_threads.h"
+#include "train/trained_weights.h"
 #include "train/window.h"
 
 namespace aurora {
@@ -33,19 +28,6 @@ void add_noise(Tensor& taps, double share) {
   const Tensor by_tap = taps.view({taps.size(0), kTapCount, -1});
   const Tensor level = by_tap.square().mean(-1, true).sqrt() * (share * std::sqrt(12.0));
   taps = (by_tap + (at::rand_like(by_tap) - 0.5) * level).view({taps.size(0), -1});
-}
-
-Status another_shape() {
-  return Status::invalid(
-      "checkpoint of another draft shape; give the --train-mlp it was made with, or another "
-      "--state directory");
-}
-
-// [ids, hidden] of the target's head.
-Result<Tensor> target_head(const TargetRows& target, std::span<const int64_t> ids, int hidden) {
-  Tensor rows = at::empty({static_cast<int64_t>(ids.size()), hidden});
-  if (Status s = target.head_rows(ids, rows.data_ptr<float>()); !s) return s;
-  return rows;
 }
 
 LearnOptions with_rates(LearnOptions options, int hidden) {
@@ -62,21 +44,10 @@ class TorchLearner final : public Learner {
         options_(with_rates(options, start.shape.hidden)),
         ranks_(ranks),
         objective_(make_objective(options.objective, options.reach_weights)),
-        discard_(make_discard_objective(options.discard_top_k)) {
+        discard_(make_discard_objective(options.discard_top_k)),
+        weights_(start, rows, options_) {
     set_torch_threads(options.threads);
     keep_freed_memory();
-    draft_ = eagle3_from(start, at::kFloat);
-    draft_.bf16 = options.bf16;
-    draft_.dropout = double{options.dropout};
-    d2t_ = start.d2t;
-    vocab_ = index_vocab(d2t_);
-    for (size_t i = 0; i < kTensorCount; ++i) {
-      m_[i] = at::zeros_like(draft_.p[i]);
-      v_[i] = at::zeros_like(draft_.p[i]);
-      mean_[i] = draft_.p[i].clone();
-      // The head's gradient comes out of head_loss, not of autograd.
-      if (i != kOutput) draft_.p[i].set_requires_grad(true);
-    }
   }
 
   Result<LearnResult> learn(RecordRefs records) override {
@@ -85,21 +56,21 @@ class TorchLearner final : public Learner {
 
   Result<std::vector<Leads>> leads(RecordRefs records, int depth) override {
     return guarded("score", [&]() -> Result<std::vector<Leads>> {
-      return score(served_draft(), vocab_, rows_, records, options_, depth);
+      return score(weights_.served(), weights_.vocab(), rows_, records, options_, depth);
     });
   }
 
-  DraftWeights snapshot() const override { return eagle3_to(served_draft(), d2t_); }
-  const std::vector<int64_t>& vocab() const override { return d2t_; }
-  Status set_vocab(std::vector<int64_t> d2t) override;
-  void keep_good() override;
-  bool go_back() override;
-  uint64_t checksum() const override;
-  SavedLearner save() const override;
-  Status load(std::span<const std::byte> bytes) override;
+  DraftWeights snapshot() const override { return eagle3_to(weights_.served(), weights_.d2t()); }
+  const std::vector<int64_t>& vocab() const override { return weights_.d2t(); }
+  Status set_vocab(std::vector<int64_t> d2t) override { return weights_.set_vocab(std::move(d2t)); }
+  void keep_good() override { weights_.keep_good(); }
+  bool go_back() override { return weights_.go_back(); }
+  uint64_t checksum() const override { return weights_.checksum(); }
+  SavedLearner save() const override { return weights_.save(); }
+  Status load(std::span<const std::byte> bytes) override { return weights_.load(bytes); }
 
  private:
-  using Gradients = std::array<Tensor, kTensorCount>;
+  using Gradients = TrainedWeights::Gradients;
   using Norms = std::array<int, 2>;  // rows of step 0 that count: of paths, of branches
 
   Result<LearnResult> learn_or_throw(RecordRefs records);
@@ -121,27 +92,12 @@ class TorchLearner final : public Learner {
   Status add_results(LearnResult& result) const;
   Status add_gradients(Gradients& grads) const;
   uint64_t draw_seed() const;
-  void update(Gradients& grads);
-  void average();
-  Eagle3 served_draft() const;
 
   const TargetRows& rows_;
   const LearnOptions options_;
   RankGroup* const ranks_;  // nullptr: alone
   const std::unique_ptr<Objective> objective_, discard_;
-  Eagle3 draft_;
-  std::vector<int64_t> d2t_;
-  DraftIndex vocab_;
-  std::array<Tensor, kTensorCount> m_, v_;
-  std::array<Tensor, kTensorCount> mean_;  // of the weights over the last updates, if it serves
-  struct Good {
-    std::array<Tensor, kTensorCount> p;  // fp16: half a copy
-    std::vector<int64_t> d2t;
-  };
-  std::optional<Good> good_;
-  float rate_share_ = 1;  // of the rates, until ...
-  int64_t slow_until_ = 0;
-  int64_t updates_ = 0;
+  TrainedWeights weights_;
   int64_t newest_version_ = 0;  // of the drafts whose steps were ever learnt from
 };
 
@@ -158,7 +114,7 @@ Status TorchLearner::note_newest_version(RecordRefs records) {
 }
 
 Result<PackedBatch> TorchLearner::packed(RecordRefs records) const {
-  if (Status s = check_records(records, draft_.shape); !s) return s;
+  if (Status s = check_records(records, weights_.draft().shape); !s) return s;
   PackOptions options;
   options.steps = options_.steps;
   options.context_rows_max = options_.context_rows_max;
@@ -167,7 +123,7 @@ Result<PackedBatch> TorchLearner::packed(RecordRefs records) const {
     const int64_t version_min = newest_version_ - options_.branch_versions_max;
     options.branches = [version_min](const TraceRecord& r) { return branch_nodes(r, version_min); };
   }
-  return pack(records, vocab_, rows_, options);
+  return pack(records, weights_.vocab(), rows_, options);
 }
 
 RowOptions TorchLearner::row_options(bool branches) const {
@@ -232,8 +188,8 @@ Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
                                                        const Norms& norms,
                                                        LearnResult& result) const {
   Backward back;
-  back.grad_head = at::zeros_like(draft_[kOutput]);
-  Eagle3Forward forward(draft_, batch, tensors);
+  back.grad_head = at::zeros_like(weights_.draft()[kOutput]);
+  Eagle3Forward forward(weights_.draft(), batch, tensors);
   SmallRng rng(draw_seed());
   const int together = objective_->needs().by_column ? options_.steps : 1;
   for (int k = 0; k < options_.steps; k += together) {
@@ -244,8 +200,9 @@ Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
     if (!index.defined()) break;
     back.states.push_back(at::cat(states, 0).index_select(0, index));
     const bool some_stop = together == 1 && options_.unreached_share < 1 && k + 1 < options_.steps;
-    HeadLoss head = head_loss(terms, back.states.back().detach(), draft_[kOutput], back.grad_head,
-                              /*want_hits=*/some_stop);
+    HeadLoss head =
+        head_loss(terms, back.states.back().detach(), weights_.draft()[kOutput], back.grad_head,
+                  /*want_hits=*/some_stop);
     if (!std::isfinite(head.loss)) return Status::internal("loss is not finite");
     back.grads.push_back(head.grad_states);
     result.loss += head.loss;
@@ -263,7 +220,7 @@ Result<TorchLearner::Backward> TorchLearner::run_steps(const PackedBatch& batch,
 uint64_t TorchLearner::draw_seed() const {
   constexpr uint64_t kRankStride = 1ull << 32;
   const auto rank = static_cast<uint64_t>(ranks_ ? ranks_->rank() : 0);
-  return options_.seed + static_cast<uint64_t>(updates_) + rank * kRankStride;
+  return options_.seed + static_cast<uint64_t>(weights_.updates()) + rank * kRankStride;
 }
 
 // Of these rows alone. Undefined where none counts.
@@ -272,7 +229,7 @@ Result<LearnResult> TorchLearner::gradients(const PackedBatch& batch, const Norm
   LearnResult result;
   result.columns = batch.queries;
   if (batch.queries == 0) return result;
-  BatchTensors tensors = to_tensors(batch, draft_.shape, at::kFloat);
+  BatchTensors tensors = to_tensors(batch, weights_.draft().shape, at::kFloat);
   at::manual_seed(draw_seed());
   if (options_.tap_noise > 0) add_noise(tensors.taps, double{options_.tap_noise});
   auto back = run_steps(batch, tensors, norms, result);
@@ -280,7 +237,7 @@ Result<LearnResult> TorchLearner::gradients(const PackedBatch& batch, const Norm
   if (back->states.empty()) return result;  // all masked: zero, not NaN
   torch::autograd::backward(back->states, back->grads);
   for (size_t i = 0; i < kTensorCount; ++i)
-    grads[i] = i == kOutput ? back->grad_head : draft_.p[i].grad().contiguous();
+    grads[i] = i == kOutput ? back->grad_head : weights_.draft().p[i].grad().contiguous();
   return result;
 }
 
@@ -305,7 +262,7 @@ Status TorchLearner::add_results(LearnResult& result) const {
 Status TorchLearner::add_gradients(Gradients& grads) const {
   if (!ranks_) return Status::ok();
   for (size_t i = 0; i < kTensorCount; ++i) {
-    if (!grads[i].defined()) grads[i] = at::zeros_like(draft_.p[i]);
+    if (!grads[i].defined()) grads[i] = at::zeros_like(weights_.draft().p[i]);
     Status s = ranks_->sum({grads[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())});
     if (!s) return s;
   }
@@ -323,179 +280,16 @@ Result<LearnResult> TorchLearner::learn_or_throw(RecordRefs records) {
   const Result<LearnResult> mine =
       batch ? guarded("training step", [&] { return gradients(*batch, *norms, grads); })
             : Result<LearnResult>(batch.status());
-  for (Tensor& p : draft_.p) p.mutable_grad().reset();
+  for (Tensor& p : weights_.draft().p) p.mutable_grad().reset();
   LearnResult all = mine ? *mine : LearnResult{};
   if (Status s = add_results(all); !s) return s;
   if (all.rows + all.branch_rows > 0) {
     if (Status s = add_gradients(grads); !s) return s;
-    update(grads);
+    weights_.update(grads);
     all.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
   if (!mine) return mine.status();
   return all;
-}
-
-void TorchLearner::update(Gradients& grads) {
-  double squares = 0;
-  for (const Tensor& g : grads)
-    squares += sum_of_squares(g.data_ptr<float>(), static_cast<size_t>(g.numel()));
-  const double norm = std::sqrt(squares);
-  if (!std::isfinite(norm)) return;  // one bad step is dropped, not learnt
-  const double scale =
-      options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / norm : 1.0;
-  ++updates_;
-  const float warm =
-      updates_ < options_.warmup_updates
-          ? static_cast<float>(updates_) / static_cast<float>(options_.warmup_updates)
-          : 1.0f;
-  if (updates_ > slow_until_) rate_share_ = 1;
-  for (size_t i = 0; i < kTensorCount; ++i) {
-    const bool matrix = draft_.p[i].dim() == 2;
-    const AdamW adamw = {options_.beta1, options_.beta2, 1e-8f,
-                         matrix ? options_.weight_decay : 0.0f};
-    const float rate = i == kFc       ? options_.lr_fc
-                       : i == kOutput ? options_.lr_head
-                                      : options_.lr_layer;
-    adamw_update(
-        adamw,
-        {draft_.p[i].data_ptr<float>(), grads[i].data_ptr<float>(), m_[i].data_ptr<float>(),
-         v_[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())},
-        updates_, warm * rate_share_ * rate, static_cast<float>(scale));
-  }
-  average();
-}
-
-// Every few updates, by a weight to match. Over the last quarter of the updates while there are
-// few: an early mean must not hold back a draft that learns fast.
-void TorchLearner::average() {
-  constexpr int64_t kEvery = 4;
-  if (options_.average_updates == 0 || updates_ % kEvery != 0) return;
-  const int64_t horizon = std::min<int64_t>(options_.average_updates, updates_ / 4);
-  const double share = std::min(1.0, static_cast<double>(kEvery) / static_cast<double>(horizon));
-  const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < kTensorCount; ++i) mean_[i].lerp_(draft_.p[i], share);
-}
-
-Eagle3 TorchLearner::served_draft() const {
-  Eagle3 served = draft_;
-  if (options_.average_updates > 0) served.p = mean_;
-  return served;
-}
-
-Status TorchLearner::set_vocab(std::vector<int64_t> d2t) {
-  if (d2t == d2t_) return Status::ok();
-  const auto d = static_cast<size_t>(draft_.shape.hidden);
-  Tensor head = at::zeros({static_cast<int64_t>(d2t.size()), draft_.shape.hidden});
-  Tensor m = at::zeros_like(head), v = at::zeros_like(head), mean = at::zeros_like(head);
-  std::vector<int64_t> fresh, fresh_row;
-  for (size_t i = 0; i < d2t.size(); ++i) {
-    const auto old = vocab_.find(d2t[i]);
-    if (old == vocab_.end()) {
-      fresh.push_back(d2t[i]);
-      fresh_row.push_back(static_cast<int64_t>(i));
-      continue;
-    }
-    const size_t from = static_cast<size_t>(old->second) * d;
-    std::copy_n(draft_[kOutput].data_ptr<float>() + from, d, head.data_ptr<float>() + i * d);
-    std::copy_n(m_[kOutput].data_ptr<float>() + from, d, m.data_ptr<float>() + i * d);
-    std::copy_n(v_[kOutput].data_ptr<float>() + from, d, v.data_ptr<float>() + i * d);
-    std::copy_n(mean_[kOutput].data_ptr<float>() + from, d, mean.data_ptr<float>() + i * d);
-  }
-  const auto rows = target_head(rows_, fresh, draft_.shape.hidden);
-  if (!rows) return rows.status();
-  const auto untrained = target_head(rows_, d2t_, draft_.shape.hidden);
-  if (!untrained) return untrained.status();
-  const Tensor start = untrained->mean(0, false, at::kDouble).to(at::kFloat);
-  const Tensor places = longs(fresh_row);
-  head.index_copy_(0, places, *rows + (draft_[kOutput].mean(0) - start));
-  mean.index_copy_(0, places, *rows + (mean_[kOutput].mean(0) - start));
-  draft_.p[kOutput] = head;
-  m_[kOutput] = m;
-  v_[kOutput] = v;
-  mean_[kOutput] = mean;
-  d2t_ = std::move(d2t);
-  vocab_ = index_vocab(d2t_);
-  return Status::ok();
-}
-
-void TorchLearner::keep_good() {
-  const at::NoGradGuard no_grad;
-  const Eagle3 served = served_draft();
-  good_ = Good{{}, d2t_};
-  for (size_t i = 0; i < kTensorCount; ++i) good_->p[i] = served.p[i].to(at::kHalf);
-}
-
-bool TorchLearner::go_back() {
-  constexpr int64_t kSlowUpdates = 1000;
-  rate_share_ *= 0.5f;
-  slow_until_ = updates_ + kSlowUpdates;
-  if (!good_) return false;
-  const at::NoGradGuard no_grad;
-  const std::vector<int64_t> now = std::move(d2t_);
-  for (size_t i = 0; i < kTensorCount; ++i) {
-    const Tensor good = good_->p[i].to(at::kFloat);
-    if (i == kOutput) {
-      draft_.p[i] = good;
-      for (Tensor* t : {&m_[i], &v_[i], &mean_[i]}) *t = at::zeros_like(good);
-    } else {
-      draft_.p[i].copy_(good);
-    }
-    m_[i].zero_();
-    v_[i].zero_();
-    mean_[i].copy_(good);
-  }
-  d2t_ = good_->d2t;
-  vocab_ = index_vocab(d2t_);
-  if (Status s = set_vocab(now); !s) LOG_WARN("train", "%s", s.to_string().c_str());
-  return true;
-}
-
-uint64_t TorchLearner::checksum() const {
-  uint32_t crc = 0;
-  for (const Tensor& p : draft_.p) {
-    const std::span<const float> values(p.data_ptr<float>(), static_cast<size_t>(p.numel()));
-    crc = crc32c(std::as_bytes(values), crc);
-  }
-  return crc;
-}
-
-// Of each tensor: weights, both moments, and what serves.
-SavedLearner TorchLearner::save() const {
-  ByteWriter out;
-  out.put<int64_t>(updates_);
-  out.put<uint64_t>(d2t_.size());
-  out.put_span<int64_t>(d2t_);
-  SavedLearner saved = {std::move(out).take(), {}};
-  const Eagle3 served = served_draft();
-  for (size_t i = 0; i < kTensorCount; ++i)
-    for (const Tensor& t : {draft_.p[i], m_[i], v_[i], served.p[i]})
-      saved.arrays.push_back(
-          std::as_bytes(std::span(t.data_ptr<float>(), static_cast<size_t>(t.numel()))));
-  return saved;
-}
-
-Status TorchLearner::load(std::span<const std::byte> bytes) {
-  ByteReader in(bytes);
-  const auto updates = in.get<int64_t>();
-  std::vector<int64_t> d2t = in.get_vector<int64_t>(in.get<uint64_t>());
-  const std::vector<int64_t> head = {static_cast<int64_t>(d2t.size()), draft_.shape.hidden};
-  uint64_t floats = static_cast<uint64_t>(c10::multiply_integers(head));
-  for (size_t i = 0; i < kTensorCount; ++i)
-    if (i != kOutput) floats += static_cast<uint64_t>(draft_.p[i].numel());
-  if (!in.ok() || in.remaining() != floats * 4 * sizeof(float)) return another_shape();
-  const std::byte* from = bytes.data() + (bytes.size() - in.remaining());
-  for (size_t i = 0; i < kTensorCount; ++i) {
-    for (Tensor* t : {&draft_.p[i], &m_[i], &v_[i], &mean_[i]}) {
-      if (i == kOutput && t->size(0) != head[0]) *t = at::empty(head, at::kFloat);
-      const size_t length = static_cast<size_t>(t->numel()) * sizeof(float);
-      std::memcpy(t->data_ptr<float>(), from, length);
-      from += length;
-    }
-  }
-  updates_ = updates;
-  d2t_ = std::move(d2t);
-  vocab_ = index_vocab(d2t_);
-  return Status::ok();
 }
 
 }  // namespace
