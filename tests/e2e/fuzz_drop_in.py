@@ -39,7 +39,7 @@ CACHE = {"cache_n", "prompt_n", "tokens_cached", "cached_tokens", "prompt_tokens
          "cache_read_input_tokens", "input_tokens", "n_saved", "n_written", "n_restored", "n_read", "n_erased", "id_slot",
          "prompt_progress"}
 TRIES_MAX = 150  # of one shrink
-SECONDS_MAX = 60  # of silence in an answer
+SECONDS_MAX = 300  # of silence in an answer, which is all of it where it is not streamed
 
 DRAFTS = ["--gate", "off", "--draft-depth-seed", "7", "--init", "random", "--publish-first-records", "4",
           "--publish-every-records", "12", "--train-vocab", "256"]
