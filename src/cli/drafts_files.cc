@@ -104,8 +104,7 @@ Status import_draft(HeadOptions o) {
   return write_sound(o.output, *draft, **tokenizer, target ? target->check : own, o.input);
 }
 
-int run(CommandLine (*command)(HeadOptions&), Status (*work)(HeadOptions),
-        const Words& args) {
+int run(CommandLine (*command)(HeadOptions&), Status (*work)(HeadOptions), const Words& args) {
   const auto options = parse_head_options(command, args);
   if (!options) return refuse("aurora drafts", options.status());
   if (options->help) return print_help(command);
