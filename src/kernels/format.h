@@ -54,17 +54,20 @@ constexpr const char* name_of(WeightType type) {
   return kNames[static_cast<int>(type)];
 }
 
+// Quants that are looked up: codes of four bits.
+enum class Codes : uint8_t { kNone, kIq4, kFp4 };
+
 // What the kernels need to know of a quantised type at compile time.
 struct Format {
-  int bits;                       // of a quant
-  int blocks;                     // of 32 columns in a unit
-  int header_bytes;               // of a unit
-  int scale_bytes;                // of a block
-  int offset;                     // subtracted from the stored (unsigned) quant
-  bool mins = false;              // a term that does not depend on the quant: value = d * q + m
-  bool halves = false;            // a scale (and min) for each 16 columns
-  bool signed_quants = false;     // as they are multiplied: taken as bytes of -127 to 127
-  const int8_t* table = nullptr;  // of 16, where the stored quant is an index
+  int bits;                    // of a quant
+  int blocks;                  // of 32 columns in a unit
+  int header_bytes;            // of a unit
+  int scale_bytes;             // of a block
+  int offset;                  // subtracted from the stored (unsigned) quant
+  bool mins = false;           // a term that does not depend on the quant: value = d * q + m
+  bool halves = false;         // a scale (and min) for each 16 columns
+  bool signed_quants = false;  // as they are multiplied: taken as bytes of -127 to 127
+  Codes codes = Codes::kNone;
 
   constexpr int quant_bytes() const { return kPanelRows * kBlock * bits / 8; }
   constexpr int block_bytes() const { return scale_bytes + quant_bytes(); }
@@ -78,6 +81,10 @@ inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -
                                           1,    13,   25,  38,  53,  69,  89,  113};
 inline constexpr int8_t kFp4Values[16] = {12, 13, 14, 15, 16, 18, 20, 24,
                                           12, 11, 10, 9,  8,  6,  4,  0};
+
+constexpr const int8_t* values_of(Codes codes) {
+  return codes == Codes::kIq4 ? kIq4Values : kFp4Values;
+}
 
 constexpr Format format_of(WeightType type) {
   constexpr bool kMins = true, kNoMins = false, kHalves = true, kNoHalves = false, kSigned = true;
@@ -94,10 +101,10 @@ constexpr Format format_of(WeightType type) {
     case WeightType::kQ5_K: return {5, 8, 64, 32, 16, kMins};
     case WeightType::kQ6_K: return {6, 8, 32, 32, 32, kNoMins, kHalves};
     case WeightType::kIQ4_NL:
-      return {4, 1, 0, 32, kToUnsigned, kNoMins, kNoHalves, kSigned, kIq4Values};
+      return {4, 1, 0, 32, kToUnsigned, kNoMins, kNoHalves, kSigned, Codes::kIq4};
     case WeightType::kIQ4_XS:
-      return {4, 8, 32, 16, kToUnsigned, kNoMins, kNoHalves, kSigned, kIq4Values};
-    case WeightType::kMXFP4: return {4, 1, 0, 32, 12, kNoMins, kNoHalves, !kSigned, kFp4Values};
+      return {4, 8, 32, 16, kToUnsigned, kNoMins, kNoHalves, kSigned, Codes::kIq4};
+    case WeightType::kMXFP4: return {4, 1, 0, 32, 12, kNoMins, kNoHalves, !kSigned, Codes::kFp4};
     case WeightType::kF16:
     case WeightType::kBF16: break;
     case WeightType::kF32: return {32, 1, 0, 0, 0};

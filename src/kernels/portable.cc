@@ -30,8 +30,8 @@ int quant_at(const uint8_t* lines, int row, int column) {
   if constexpr (kFormat.bits == 5) q |= ((lines[256 + byte] >> step) & 1) << 4;
   if constexpr (kFormat.bits == 6)
     q |= ((lines[256 + 64 * (step / 4) + byte] >> (2 * (step % 4))) & 3) << 4;
-  if constexpr (kFormat.table != nullptr)
-    return kFormat.table[q] + (kFormat.signed_quants ? kFormat.offset : 0);
+  if constexpr (kFormat.codes != Codes::kNone)
+    return values_of(kFormat.codes)[q] + (kFormat.signed_quants ? kFormat.offset : 0);
   return q;
 }
 

@@ -29,9 +29,9 @@ struct StepPair {
       if constexpr (kFormat.bits == 5) add(Isa::load(lines + 256), -2 * i, 1, 4, 1);
       if constexpr (kFormat.bits == 6)
         add(Isa::load(lines + 256 + 64 * (i / 2)), -4 * (i % 2), 3, 4, 2);
-      if constexpr (kFormat.table != nullptr) {
-        even = Isa::lookup(kFormat.table, even);
-        odd = Isa::lookup(kFormat.table, odd);
+      if constexpr (kFormat.codes != Codes::kNone) {
+        even = Isa::lookup(values_of(kFormat.codes), even);
+        odd = Isa::lookup(values_of(kFormat.codes), odd);
       }
     }
   }
