@@ -45,7 +45,9 @@ void Companion::run() {
     }
     if (!held_elsewhere_) LOG_INFO("cli", "%s started, pid %d", name, static_cast<int>(*child));
     const int64_t started_us = steady_us();
+    runs_ = true;
     const ChildEnd end = wait_for(*child, log);
+    runs_ = false;
     if (stopping_) return;
     if (!again_after(end, steady_us() - started_us)) return;
   }

@@ -30,6 +30,8 @@ class Companion {
 
   // Any thread. Stopped where it stands (SIGSTOP) until it is let go, within a tenth of a second.
   void hold(bool held) { held_ = held; }
+  // Any thread. The process is there, whether it says anything or not.
+  bool runs() const { return runs_; }
 
  private:
   void run();
@@ -41,7 +43,7 @@ class Companion {
   const CompanionOptions options_;
   const ChildProgram program_;
   std::atomic<bool> stopping_{false};
-  std::atomic<bool> held_{false};
+  std::atomic<bool> held_{false}, runs_{false};
   RestartPause pause_;           // the thread's
   bool held_elsewhere_ = false;  // the last end; the same again is not logged
   std::thread thread_;

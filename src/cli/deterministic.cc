@@ -1,6 +1,7 @@
 #include "cli/deterministic.h"
 
 #include <ggml.h>
+#include <gguf.h>
 
 #include <algorithm>
 #include <array>
@@ -8,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "draft/gguf_file.h"
+#include "draft/model_files.h"
 #include "kernels/kernels.h"
 
 namespace aurora {
@@ -35,6 +38,16 @@ Status not_covered(const std::string& what) {
   return Status::invalid("--deterministic does not cover " + what);
 }
 
+Status check_weights(const gguf_context* file) {
+  for (int64_t i = 0; i < gguf_get_n_tensors(file); ++i) {
+    const ggml_type type = gguf_get_tensor_type(file, i);
+    if (kernels::takes(type)) continue;
+    return not_covered(std::string("weights of type ") + ggml_type_name(type) + " (" +
+                       gguf_get_tensor_name(file, i) + ")");
+  }
+  return Status::ok();
+}
+
 }  // namespace
 
 Status check_deterministic_flags(const ServeOptions& options) {
@@ -53,18 +66,16 @@ Status check_deterministic_flags(const ServeOptions& options) {
   return Status::ok();
 }
 
-Status check_deterministic_target(const gguf_context* target, const std::string& architecture) {
+Status check_deterministic_target(const std::string& path, const std::string& architecture) {
   const auto known = std::find(kArchitectures.begin(), kArchitectures.end(), architecture);
   if (known == kArchitectures.end())
     return not_covered("the architecture '" + architecture + "' yet, only llama and qwen2");
-  const int64_t split = gguf_find_key(target, "split.count");
-  if (split >= 0 && gguf_get_val_u16(target, split) > 1)
-    return not_covered("a target in several files; join them with llama-gguf-split --merge");
-  for (int64_t i = 0; i < gguf_get_n_tensors(target); ++i) {
-    const ggml_type type = gguf_get_tensor_type(target, i);
-    if (kernels::takes(type)) continue;
-    return not_covered(std::string("weights of type ") + ggml_type_name(type) + " (" +
-                       gguf_get_tensor_name(target, i) + ")");
+  const auto parts = model_files(path);
+  if (!parts) return parts.status();
+  for (const std::string& part : *parts) {
+    const auto file = GgufFile::open(part);
+    if (!file) return file.status();
+    if (Status status = check_weights((*file)->meta()); !status) return status;
   }
   return Status::ok();
 }

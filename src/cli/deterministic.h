@@ -3,14 +3,15 @@
 // of sums for every batch; this checks that nothing else would run in their place.
 #pragma once
 
+#include <string>
+
 #include "cli/serve_options.h"
-#include "gguf.h"
 
 namespace aurora {
 
 // invalid: one sentence that says which flag, weight or property of the target is not covered.
 Status check_deterministic_flags(const ServeOptions& options);
-Status check_deterministic_target(const gguf_context* target, const std::string& architecture);
+Status check_deterministic_target(const std::string& path, const std::string& architecture);
 
 // After kernels::install().
 Status check_deterministic_cpu();

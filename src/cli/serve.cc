@@ -75,7 +75,7 @@ Status check_target(const ServeOptions& options) {
   if (can_be_tapped(architecture)) {
     if (!options.deterministic) return Status::ok();
     if (Status status = check_deterministic_flags(options); !status) return status;
-    return check_deterministic_target((*file)->meta(), architecture);
+    return check_deterministic_target(options.model, architecture);
   }
   return Status::invalid(
       "architecture '" + architecture +
@@ -141,6 +141,7 @@ SpeculatorOptions speculator_options(const ServeOptions& options, const std::str
   speculator.traces_dir = in_state(options, "traces");
   speculator.buffer_url = options.buffer;
   speculator.registry_dir = in_state(options, "drafts");
+  speculator.trainer_runs = [&trainer] { return trainer && trainer->runs(); };
   speculator.trainer_status = in_state(options, "trainer.status");
   speculator.capture = options.capture;
   speculator.capture_rate = options.capture_rate;

@@ -73,7 +73,8 @@ ServeMetrics::ServeMetrics(Metrics& m)
       log_lines_dropped(
           m.counter_of_another("aurora:log_lines_dropped_total",
                                "Lines of the log that were left out: nobody read it.")),
-      trainer_alive(m.gauge("aurora:trainer_alive", "1: the trainer reported a moment ago.")),
+      trainer_alive(m.gauge("aurora:trainer_alive",
+                            "1: the trainer runs beside this server, or reported a moment ago.")),
       trainer_lag_records(
           m.gauge("aurora:trainer_lag_records", "Traces that the trainer has yet to read.")),
       trainer_rows_per_second(

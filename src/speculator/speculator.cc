@@ -377,6 +377,9 @@ std::string Speculator::request_figures(int32_t slot_id) {
 
 std::string Speculator::metrics_text() {
   serve_.read_trainer(options_.trainer_status, unix_ms());
+  // A step of a large draft, with a core lent now and then, may take longer than a report may be
+  // old.
+  if (options_.trainer_runs && options_.trainer_runs()) serve_.trainer_alive.set(1);
   serve_.log_lines_dropped.set(
       static_cast<double>(dropped_log_lines() + aurora::log_lines_dropped));
   const std::lock_guard lock(trainer_end_mutex_);

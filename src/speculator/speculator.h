@@ -49,6 +49,7 @@ struct SpeculatorOptions {
   float draft_prob_min = 0;
   uint32_t depth_seed = 0;                  // see DraftServiceOptions
   std::function<bool(bool on)> train = {};  // pauses the trainer beside it; false: there is none
+  std::function<bool()> trainer_runs = {};  // whether its process is there, beside a busy server
   std::string state_dir;  // where a trainer beside the server is spoken to; empty: there is none
   double train_share = 0.25;  // see CoreScheduleOptions
   int cores = 1;              // that this process may use

@@ -183,7 +183,7 @@ class LivePage(unittest.TestCase):
         watching.stdout.close()
         self.assertEqual([member(line)["draft_version"] for line in lines], [0, 0, 0])
         wrong = subprocess.run([*command, "--watch", "0"], capture_output=True, text=True)
-        self.assertEqual((wrong.returncode, wrong.stderr), (2, "aurora status: --watch 0: give seconds from 1 to a day\n"))
+        self.assertEqual((wrong.returncode, wrong.stderr), (2, "aurora status: --watch is '0'; give a whole number from 1 to 86400\n"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import unittest
 
-from aurora_server import Server
+import target_variants
+from aurora_server import Server, default_model
 
 BUILD = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else "build").resolve()
 OFF = {"X-Aurora-Speculate": "off", "X-Aurora-Capture": "off"}
@@ -81,6 +82,23 @@ class Targets(unittest.TestCase):
             self.assertEqual(ended.returncode, 2)
             self.assertEqual(ended.stderr, f"aurora-train: {model} is not a GGUF file\n")
             self.assertFalse(pathlib.Path(f"{folder}/state").exists())
+
+
+class Variants(unittest.TestCase):
+    def test_two_equal_experts_and_two_files(self):
+        """Real weights: the text of the whole target, with drafts of repeated text, alone and three at a time."""
+        prompts = ["Count from 1 to 30.", "Write: salt, bread, salt, bread, and so on.", "Name three towns in France."]
+        with tempfile.TemporaryDirectory() as folder:
+            whole = default_model()
+            answers = []
+            for model in (whole, target_variants.as_experts(whole, folder), target_variants.as_split(whole, folder)):
+                with Server(BUILD, model, "-c", "3072", "-np", "3", "--train", "off", "--deterministic", "on") as server:
+                    for clients in (1, 3):
+                        texts = [answer["choices"][0]["message"]["content"] for answer in server.chat_all(prompts, clients, max_tokens=60)]
+                        answers.append(texts)
+                    self.assertGreater(server.metric("spec_decode_num_accepted_tokens_total"), 0)
+            for other in answers[1:]:
+                self.assertEqual(other, answers[0])
 
 
 if __name__ == "__main__":
