@@ -1,4 +1,4 @@
-"""Draft files by hand: where a tensor lies in a GGUF, drafts poisoned on purpose, and versions published without a trainer."""
+"""Draft files by hand: drafts poisoned on purpose, and versions published without a trainer."""
 import hashlib
 import json
 import os
@@ -6,54 +6,13 @@ import pathlib
 import random
 import struct
 
-SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of GGUF's value types
+import gguf_bytes
+
 Q8_0, Q8_0_BYTES, I64 = 8, 34, 27
 
 
-class Reader:
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, form):
-        values = struct.unpack_from("<" + form, self.data, self.at)
-        self.at += struct.calcsize("<" + form)
-        return values[0] if len(values) == 1 else values
-
-    def text(self):
-        length = self.take("Q")
-        self.at += length
-        return self.data[self.at - length:self.at].decode(errors="replace")
-
-    def skip_value(self, kind):
-        if kind == 8:
-            self.text()
-        elif kind == 9:
-            kind, count = self.take("IQ")
-            for _ in range(count):
-                self.skip_value(kind)
-        else:
-            self.at += SIZES[kind]
-
-
-def tensors(data):
-    """name -> (type, shape, offset in the file)"""
-    reader = Reader(data)
-    _, _, count, pairs = reader.take("4sIQQ")
-    for _ in range(pairs):
-        reader.text()
-        reader.skip_value(reader.take("I"))
-    found = {}
-    for _ in range(count):
-        name, dims = reader.text(), reader.take("I")
-        shape = [reader.take("Q") for _ in range(dims)]
-        kind, offset = reader.take("IQ")
-        found[name] = (kind, shape, offset)
-    begin = (reader.at + 31) // 32 * 32  # GGUF's alignment, where no key says another
-    return {name: (kind, shape, begin + offset) for name, (kind, shape, offset) in found.items()}
-
-
 def head(data):
-    kind, (columns, rows), offset = tensors(data)["output.weight"]
+    kind, (columns, rows), offset = gguf_bytes.read(data)[1]["output.weight"]
     assert kind == Q8_0, "a draft of the default type"
     return columns // 32 * Q8_0_BYTES, rows, offset
 
@@ -78,7 +37,7 @@ def flipped_head(data):
 
 def shifted_vocabulary(data):
     """A token that was not there comes first, the last one goes: rising and in range, and nearly every entry is wrong."""
-    kind, (count,), offset = tensors(data)["d2t"]
+    kind, (count,), offset = gguf_bytes.read(data)[1]["d2t"]
     assert kind == I64
     ids = struct.unpack_from(f"<{count}q", data, offset)
     there = set(ids)

@@ -1,25 +1,14 @@
 """A toy picture encoder for the toy target, as a real GGUF of 160 KiB, and a picture for it."""
 import base64
+import math
 import random
 import struct
 import zlib
 
-U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+from gguf_bytes import ARRAY, BOOL, F32, STRING, U32, key
+from gguf_bytes import write as write_gguf
+
 IMAGE, PATCH, WIDTH, INNER = 28, 14, 32, 48
-ALIGNMENT = 32
-
-
-def text(value):
-    return struct.pack("<Q", len(value)) + value.encode()
-
-
-def key(name, kind, value):
-    packed = {U32: "<I", F32: "<f", BOOL: "<?"}
-    if kind == STRING:
-        return text(name) + struct.pack("<I", kind) + text(value)
-    if kind == ARRAY:
-        return text(name) + struct.pack("<IIQ", ARRAY, F32, len(value)) + struct.pack(f"<{len(value)}f", *value)
-    return text(name) + struct.pack("<I", kind) + struct.pack(packed[kind], value)
 
 
 def write(path, hidden=64):
@@ -37,17 +26,12 @@ def write(path, hidden=64):
         shapes.update({f"{block}{name}.{part}": (WIDTH,) for name in ("ln1", "ln2") for part in ("weight", "bias")})
         shapes.update({f"{block}attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "out")})
         shapes.update({f"{block}ffn_up.weight": (WIDTH, INNER), f"{block}ffn_down.weight": (INNER, WIDTH)})
-    draw, infos, data = random.Random(1), b"", b""
+    draw = random.Random(1)
+    tensors = []
     for name, shape in shapes.items():
-        infos += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(data))
-        count = 1
-        for size in shape:
-            count *= size
-        data += struct.pack(f"<{count}f", *(draw.uniform(-0.2, 0.2) for _ in range(count)))
-        data += b"\0" * (-len(data) % ALIGNMENT)
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(keys)) + b"".join(keys) + infos
-    with open(path, "wb") as file:
-        file.write(head + b"\0" * (-len(head) % ALIGNMENT) + data)
+        count = math.prod(shape)
+        tensors.append((name, 0, shape, struct.pack(f"<{count}f", *(draw.uniform(-0.2, 0.2) for _ in range(count)))))
+    write_gguf(path, keys, tensors)
 
 
 def picture():
