@@ -10,7 +10,6 @@ the client's, of streamed tokens. At the end the trainer works beside idle serve
 """
 import argparse
 import concurrent.futures
-import http.client
 import json
 import os
 import pathlib
@@ -52,19 +51,11 @@ def rss_mib(pid):
 
 def ask(server, messages, max_tokens, headers):
     """The times at which tokens came, and how many there were."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
-    body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, "stream": True,
-            "stream_options": {"include_usage": True}}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json", **headers})
     times, tokens = [], 0
-    for line in connection.getresponse():
-        if not line.startswith(b"data: {"):
-            continue
-        event = json.loads(line[6:])
+    for now, event in server.stream(messages, max_tokens, headers, 600, stream_options={"include_usage": True}):
         if event.get("choices") and event["choices"][0]["delta"].get("content"):
-            times.append(time.monotonic())
+            times.append(now)
         tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    connection.close()
     return times, tokens
 
 

@@ -8,7 +8,6 @@ Both servers run at once and are asked one at a time, the same prompt each, in a
 with rollouts the script waits until some are in flight. Medians of per-prompt values with a 95 % bootstrap interval.
 """
 import argparse
-import http.client
 import json
 import pathlib
 import statistics
@@ -23,18 +22,11 @@ from capture_cost import SUBJECTS, interval
 
 def first_token_ms(server, prompt, max_tokens):
     """Milliseconds to the first token, and tokens/s behind it."""
-    body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens, "temperature": 0, "stream": True,
-            "ignore_eos": True}
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=300)
-    start = time.monotonic()
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-    first, tokens = None, 0
-    for line in connection.getresponse():
-        choices = json.loads(line[6:]).get("choices") if line.startswith(b"data: {") else None
-        if choices and choices[0]["delta"].get("content"):
-            first = first or time.monotonic()
+    start, first, tokens = time.monotonic(), None, 0
+    for now, event in server.stream([{"role": "user", "content": prompt}], max_tokens, ignore_eos=True):
+        if event.get("choices") and event["choices"][0]["delta"].get("content"):
+            first = first or now
             tokens += 1
-    connection.close()
     return 1000 * (first - start), (tokens - 1) / (time.monotonic() - first)
 
 

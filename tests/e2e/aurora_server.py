@@ -137,6 +137,25 @@ class Server:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.load(answer)
 
+    def stream(self, messages, max_tokens, headers=None, timeout=300, **fields):
+        """A greedy chat answer as it comes: (time, event) each; raises on any failure, and where the stream breaks off."""
+        body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, "stream": True, **fields}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            connection.request("POST", "/v1/chat/completions", json.dumps(body),
+                               {"Content-Type": "application/json", **self.headers, **(headers or {})})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise ValueError(f"HTTP {answer.status}: {answer.read()[:200]}")
+            for line in answer:
+                if line.startswith(b"data: [DONE]"):
+                    return
+                if line.startswith(b"data: "):
+                    yield time.monotonic(), json.loads(line[6:])
+            raise ValueError("the stream broke off")
+        finally:
+            connection.close()
+
     def text(self, content, **options):
         return self.chat(content, **options)["choices"][0]["message"]["content"]
 

@@ -50,29 +50,14 @@ class Stream(threading.Thread):
             number += SLOTS
 
     def ask(self, messages):
-        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=120)
-        body = {"messages": messages, "max_tokens": TOKENS, "temperature": 0, "stream": True}
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise ValueError(f"HTTP {answer.status}: {answer.read()[:200]}")
-        text, last, ended = "", None, False
-        for line in answer:
-            if not line.startswith(b"data: "):
-                continue
-            now = time.monotonic()
-            ended = ended or b"[DONE]" in line
-            if ended:
-                continue
-            piece = json.loads(line[6:])["choices"][0]["delta"].get("content")
+        text, last = "", None
+        for now, event in self.server.stream(messages, TOKENS, timeout=120):
+            piece = event["choices"][0]["delta"].get("content")
             if piece:
                 text += piece
                 if last is not None:
                     self.gaps.append(now - last)
                 last = now
-        connection.close()
-        if not ended:
-            raise ValueError("the stream broke off")
         return text
 
 
