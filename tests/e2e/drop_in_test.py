@@ -272,6 +272,42 @@ class Pictures(unittest.TestCase):
                     self.assertEqual(answer, plain)
 
 
+class FullWindow(unittest.TestCase):
+    def test_cells_outside_the_window_are_kept(self):
+        """--swa-full in one pool of cells: neither another slot's tokens nor a slot's file may lose those of a kept prefix."""
+        with tempfile.TemporaryDirectory() as folder:
+            model = f"{folder}/tiny.gguf"
+            subprocess.run([BUILD / "aurora-make-tiny-target", model, "gemma2", "1", "f16"], check=True)
+            with Server(BUILD, model, "-t", "1", "-c", "1024", "-np", "2", "--kv-unified", "--swa-full", "--cache-ram", "0",
+                        "--train", "off", "--draft-arms", "none", "--slot-save-path", folder) as server:
+                def ask(slot, tokens, count=1):
+                    return post(server, "/completion", {"prompt": list(tokens), "n_predict": count, "id_slot": slot, "temperature": 0,
+                                                        "n_probs": 1, "ignore_eos": True})
+
+                def goes_on(prompt, steps, kept):
+                    expected = ask(0, prompt, 4)
+                    for slot in 0, 1:
+                        post(server, f"/slots/{slot}?action=erase", {})
+                    steps()
+                    answer = ask(0, prompt, 4)
+                    self.assertEqual(answer["completion_probabilities"], expected["completion_probabilities"])
+                    self.assertGreater(answer["timings"]["cache_n"], kept)
+
+                def another_slot():
+                    ask(1, range(150, 155))
+                    ask(0, range(40, 160))
+                    ask(1, range(100, 130))  # 25 more cells than it had
+
+                def a_file():
+                    ask(0, [40 + at % 150 for at in range(700)])
+                    post(server, "/slots/0?action=save", {"filename": "slot.bin"})
+                    post(server, "/slots/0?action=erase", {})
+                    post(server, "/slots/0?action=restore", {"filename": "slot.bin"})
+
+                goes_on(list(range(40, 100)), another_slot, 50)
+                goes_on([40 + at % 150 for at in range(600)], a_file, 300)
+
+
 class Headers(unittest.TestCase):
     def test_what_is_not_on_or_off_is_refused(self):
         body = {"prompt": "Salt is", "n_predict": 2}
