@@ -231,8 +231,11 @@ int run_server(const ServeOptions& options) {
       args.push_back(arg);
   }
   // A config file of llama.cpp may say what check_server_flag() refuses: the last word is ours.
-  for (const char* fixed : {"--cache-reuse", "0", "--no-context-shift", "--metrics", "--spec-type",
-                            "draft-eagle3", "--spec-draft-n-max"})
+  for (const char* on : {"--no-context-shift", "--metrics"}) {
+    if (std::find(args.begin(), args.end(), on) == args.end()) args.push_back(on);
+  }
+  for (const char* fixed :
+       {"--cache-reuse", "0", "--spec-type", "draft-eagle3", "--spec-draft-n-max"})
     args.push_back(fixed);
   args.push_back(std::to_string(options.draft_depth_max()));
   std::vector<char*> argv;

@@ -40,9 +40,12 @@ Status need_switch(std::string_view name, std::string_view value, bool& out) {
 }
 
 template <typename T>
-Status need_whole(std::string_view name, std::string_view value, T most, const char* what, T& out) {
-  if (parse_number<T>(value, 0, most, out)) return Status::ok();
-  return refused(name, value, std::string(what) + " from 0 to " + std::to_string(most));
+Status need_whole(std::string_view name, std::string_view value, T least, T most, const char* what,
+                  T& out) {
+  if (parse_number<T>(value, least, most, out)) return Status::ok();
+  return refused(
+      name, value,
+      std::string(what) + " from " + std::to_string(least) + " to " + std::to_string(most));
 }
 
 Status need_label(std::string_view name, std::string_view value, std::string& out) {
@@ -60,12 +63,14 @@ Status read(const std::string& key, std::string_view value, RequestLabels& label
   if (key == "x-aurora-tenant") return need_label("X-Aurora-Tenant", value, labels.tenant);
   if (key == "x-aurora-domain") return need_label("X-Aurora-Domain", value, labels.domain);
   if (key == "x-aurora-expires-in")
-    return need_whole("X-Aurora-Expires-In", value, kExpiresMax_s, "a whole number of seconds",
-                      labels.expires_in_s);
+    return need_whole<int64_t>("X-Aurora-Expires-In", value, 1, kExpiresMax_s,
+                               "a whole number of seconds", labels.expires_in_s);
   if (key == "x-aurora-rollout-of")
-    return need_whole("X-Aurora-Rollout-Of", value, UINT64_MAX, "the id of a trace, a whole number",
-                      labels.rollout_of);
-  return Status::ok();
+    return need_whole<uint64_t>("X-Aurora-Rollout-Of", value, 0, UINT64_MAX,
+                                "the id of a trace, a whole number", labels.rollout_of);
+  return Status::invalid("header " + key.substr(0, kLabelCharsMax) +
+                         " is not known; give X-Aurora-Capture, -Speculate, -Figures, -Tenant, "
+                         "-Domain, -Expires-In or -Rollout-Of");
 }
 
 }  // namespace
@@ -75,7 +80,7 @@ Result<RequestLabels> parse_request_labels(const std::map<std::string, std::stri
   std::set<std::string> seen;
   for (const auto& [name, value] : headers) {
     const std::string key = lower(name);
-    if (!key.starts_with("x-aurora-")) continue;
+    if (!key.starts_with("x-aurora-") && !key.starts_with("x_aurora_")) continue;
     if (value.find('\n') != std::string::npos || !seen.insert(key).second)
       return Status::invalid("header " + name + " came more than once; give it once");
     if (Status status = read(key, trimmed(value), labels); !status) return status;

@@ -4,6 +4,7 @@
     tests/e2e/drop_in_test.py BUILD_DIR
 """
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -318,6 +319,8 @@ class Headers(unittest.TestCase):
                 self.assertEqual(answer["status"], 400, (name, value))
                 self.assertIn("X-Aurora-", answer["error"]["message"])
                 self.assertIn(f"is '{value}'; give ", answer["error"]["message"])
+            for name in "X-Aurora-Captures", "X_Aurora_Capture":
+                self.assertIn("give X-Aurora-Capture", post(server, "/completion", body, {name: "off"})["error"]["message"])
             for first, second in (("X-Aurora-Capture", "X-Aurora-Capture"), ("X-Aurora-Capture", "x-aurora-capture")):
                 self.twice(server, body, first, second)
             self.assertEqual(server.metric("generated_tokens_total"), 0)
@@ -413,6 +416,22 @@ class Starts(unittest.TestCase):
         """On a CPU with AMX these are tiles: their set-up must survive the compiler."""
         with Server(BUILD, MODEL, "-t", "1", "-c", "512", "--train", "off", "--kernels", "off") as server:
             self.assertTrue(server.text("Salt?", max_tokens=4))
+
+    def test_a_key_behind_a_prefix(self):
+        """What needs no key at / needs none behind --api-prefix."""
+        flags = ["-t", "1", "-c", "512", "--train", "off", "--metrics", "--api-prefix", "/served", "--api-key", "secret"]
+
+        class PrefixServer(Server):
+            def get(self, path):
+                return super().get("/served" + path)
+
+        with PrefixServer(BUILD, MODEL, *flags) as server:
+            for path, status in (("/served/", 200), ("/served/aurora", 200), ("/served/health", 200), ("/served/aurora/state", 401),
+                                 ("/served/completion", 401), ("/served", 401)):
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+                    connection.request("GET", path)
+                    self.assertEqual(connection.getresponse().status, status, path)
+            self.assertNotIn("specified multiple times", server.log())
 
     def test_tls(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,8 @@ TEST(RequestLabels, AnythingElseIsRefusedByName) {
       {"X-Aurora-Capture", "", "X-Aurora-Capture is ''"},
       {"X-Aurora-Capture", "on, off", "give on or off"},
       {"X-Aurora-Speculate", "maybe", "X-Aurora-Speculate is 'maybe'; give on or off"},
-      {"X-Aurora-Expires-In", "abc", "give a whole number of seconds from 0"},
+      {"X-Aurora-Expires-In", "abc", "give a whole number of seconds from 1"},
+      {"X-Aurora-Expires-In", "0", "give a whole number of seconds from 1"},
       {"X-Aurora-Expires-In", "1h", "X-Aurora-Expires-In is '1h'"},
       {"X-Aurora-Expires-In", "-5", "X-Aurora-Expires-In is '-5'"},
       {"X-Aurora-Expires-In", "1.5", "X-Aurora-Expires-In is '1.5'"},
@@ -70,6 +71,8 @@ TEST(RequestLabels, AnythingElseIsRefusedByName) {
       {"X-Aurora-Rollout-Of", "x", "X-Aurora-Rollout-Of is 'x'"},
       {"X-Aurora-Tenant", std::string(129, 'a'), "at most 128 bytes"},
       {"X-Aurora-Domain", std::string(129, 'a'), "at most 128 bytes"},
+      {"X-Aurora-Captures", "off", "header x-aurora-captures is not known; give X-Aurora-Capture,"},
+      {"X_Aurora_Capture", "off", "header x_aurora_capture is not known"},
       {"X-Aurora-Capture", "off\noff", "came more than once"},
       {"X-Aurora-Tenant", "a\nb", "came more than once"},
   };
