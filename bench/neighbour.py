@@ -49,6 +49,14 @@ def rss_mib(pid):
     return 0.0
 
 
+def cpu_seconds(pid):
+    try:
+        fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
 def ask(server, messages, max_tokens, headers):
     """The times at which tokens came, and how many there were."""
     times, tokens = [], 0
@@ -83,7 +91,8 @@ class Arm:
 
     def block(self, prompts):
         self.pause(False)
-        begin, before = time.monotonic(), self.tokens
+        begin, before, trainer = time.monotonic(), self.tokens, self.server.trainer_pid() or 0
+        worked = cpu_seconds(trainer)
         with concurrent.futures.ThreadPoolExecutor(self.options.slots) as pool:
             answers = list(pool.map(lambda p: ask(self.server, p, self.options.max_tokens, self.headers), prompts))
         seconds = time.monotonic() - begin
@@ -98,7 +107,7 @@ class Arm:
         self.rss = max(self.rss, rss_mib(self.server.trainer_pid() or 0))
         self.blocks.append({"tokens": self.tokens, "tokens_per_second": round((self.tokens - before) / seconds, 2),
                             "rows_per_second": round(self.metric("trainer_rows_per_second"), 1),
-                            "trainer_share": round(self.metric("trainer_cpu_share"), 3),
+                            "trainer_share": round(max(0.0, cpu_seconds(trainer) - worked) / seconds / os.cpu_count(), 3),
                             "draft": int(self.metric("draft_version"))})
         self.pause(True)
 
