@@ -230,7 +230,8 @@ int run_server(const ServeOptions& options) {
     for (const std::string& arg : {std::string("-t"), std::to_string(cores_allowed())})
       args.push_back(arg);
   }
-  // A config file of llama.cpp may say what check_server_flag() refuses: the last word is ours.
+  // A config file of llama.cpp may say what check_server_flag() refuses: the last word is ours. It
+  // warns of a switch that comes twice.
   for (const char* on : {"--no-context-shift", "--metrics"}) {
     if (std::find(args.begin(), args.end(), on) == args.end()) args.push_back(on);
   }

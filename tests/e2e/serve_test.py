@@ -221,10 +221,11 @@ class Serving(unittest.TestCase):
     def test_a_request_bounds_its_drafts(self):
         with Server(BUILD, MODEL, "-t", "1", "-np", "1", "-c", "4096", "--train", "off", "--capture", "off", "--gate", "off") as server:
             text = "red green blue white black grey pink brown " * 8
-            for most in (0, 2):
+            for most, said in ((0, {"speculative": {"n_max": 0}}), (2, {"speculative": {"n_max": 2}}), (2, {"speculative.n_max": 2}),
+                               (16, {"speculative": {"n_max": None}})):
                 names = ("spec_decode_num_draft_tokens_total", "spec_decode_num_drafts_total")
                 before = [server.metric(name) for name in names]
-                server.complete(text, 60, speculative={"n_max": most})
+                server.complete(text, 60, **said)
                 tokens, drafts = (server.metric(name) - old for name, old in zip(names, before))
                 self.assertLessEqual(tokens, most * drafts)
                 self.assertEqual(tokens > 0, most > 0)
