@@ -10,7 +10,7 @@ namespace {
 constexpr double kProbeStepsMax = 64;  // steps' worth of time that is saved up at most
 constexpr double kProbeTrial = 2;      // times the share while a trial knows nothing
 constexpr double kProbeDebtSteps = 4;
-constexpr int32_t kRowsAtHand = 4;
+constexpr int32_t kRowsAtHand = 16;
 constexpr double kSurvivalMin = 0.01;       // a token less likely to be reached is not looked at
 constexpr int64_t kStepUsMax = 10'000'000;  // longer: the machine slept, not a step
 
@@ -266,7 +266,7 @@ double DraftService::run_chain(Version& version, std::vector<Draft*> drafts) {
   };
   int64_t since = events_.now_us();
   Status status = version.drafter->begin(wishes);
-  chain_cost_.first(slots, rows, began(since));
+  chain_cost_.first(slots, rows, began(since), step_cost_.ms(1));
   const ChainCost modelled = chain_cost(slots, rows);
   double ms = modelled.first_ms + modelled.fill_ms;
   int step_rows = slots;
@@ -290,7 +290,7 @@ double DraftService::run_chain(Version& version, std::vector<Draft*> drafts) {
     for (Draft* draft : active) wishes.push_back(&draft->chain);
     since = events_.now_us();
     status = version.drafter->next(wishes);
-    chain_cost_.next(static_cast<int32_t>(active.size()), began(since));
+    chain_cost_.next(static_cast<int32_t>(active.size()), began(since), step_cost_.ms(1));
     ms += modelled.next_ms;
     drafts = std::move(active);
   }

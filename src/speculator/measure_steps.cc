@@ -4,7 +4,6 @@
 #include <array>
 
 #include "base/clock.h"
-#include "base/median.h"
 #include "common.h"
 
 namespace aurora {
@@ -47,9 +46,11 @@ std::vector<StepPoint> measure_steps(llama_context* target, int32_t rows_max) {
     const double spent = static_cast<double>(steady_us() - begin) / 1000.0;
     if (rows > most || (rows > 2 && spent > kMsMax)) break;
     if (decode_ms(target, token, rows) <= 0) break;  // the first of a batch size builds its graph
-    std::vector<double> ms;
-    for (int round = 0; round < kRounds; ++round) ms.push_back(decode_ms(target, token, rows));
-    points.push_back({rows, median(std::move(ms))});
+    double best = decode_ms(target, token, rows);    // other processes only ever add time
+    for (int round = 1; round < kRounds; ++round)
+      best = std::min(best, decode_ms(target, token, rows));
+    if (best <= 0) break;
+    points.push_back({rows, best});
   }
   llama_memory_clear(llama_get_memory(target), true);
   return points;

@@ -5,15 +5,16 @@
 namespace aurora {
 namespace {
 
-constexpr double kHorizon = 16;  // observations that a factor remembers
-constexpr double kOverallWeight =
-    4;                            // what the factor of all rows counts beside one row count's own
-constexpr double kStepOff = 1.5;  // an observation further off counts as so far: a stall is no step
+constexpr double kHorizon = 16;       // observations that a factor remembers
+constexpr double kOverallWeight = 1;  // of all rows' factor beside one row count's own
+constexpr double kFade = 0.995;       // of a row count's own weight, each step
+constexpr double kWeightMin = 0.1;    // below it a row count is taken for those nearest below it
+constexpr double kStepOff = 1.5;  // an observation further up counts as so far: a stall is no step
 // Before a lent core was ever seen at work: a step takes half as long again.
 constexpr double kLentGuess = 1.5;
 
 void follow(double ratio, double& value, double& weight) {
-  const double seen = std::clamp(ratio, value / kStepOff, value * kStepOff);
+  const double seen = std::min(ratio, value * kStepOff);
   weight = std::min(weight + 1, kHorizon);
   value += (seen - value) / weight;
 }
@@ -26,7 +27,7 @@ void StepCost::measured(std::span<const StepPoint> points) {
   live_[kLent].overall.value = kLentGuess;
   for (Live& live : live_) live.overall.weight = 4;  // as sure as four steps
   if (points.empty()) return;
-  for (int rows = 1; rows <= kStepRowsMax; ++rows) {
+  for (int rows = kStepRowsMax; rows > 0; --rows) {
     const auto above = std::find_if(points.begin(), points.end(),
                                     [rows](const StepPoint& p) { return p.rows >= rows; });
     double ms = 0;
@@ -40,9 +41,13 @@ void StepCost::measured(std::span<const StepPoint> points) {
       const double slope = b.rows > a.rows ? (b.ms - a.ms) / (b.rows - a.rows) : b.ms / b.rows;
       ms = a.ms + (above == points.end() ? std::max(slope, 0.0) : slope) * (rows - a.rows);
     }
-    // A step of more rows never costs less: what says so is noise.
-    base_[static_cast<size_t>(rows)] = std::max(ms, base_[static_cast<size_t>(rows) - 1]);
+    // A step of fewer rows never costs more: what says so was disturbed.
+    const auto at = static_cast<size_t>(rows);
+    base_[at] = rows < kStepRowsMax ? std::min(ms, base_[at + 1]) : ms;
   }
+  // Nor does one of n rows cost more than n of one.
+  for (int rows = 2; rows <= kStepRowsMax; ++rows)
+    base_[static_cast<size_t>(rows)] = std::min(base_[static_cast<size_t>(rows)], rows * base_[1]);
 }
 
 double StepCost::base(int rows) const {
@@ -53,9 +58,13 @@ double StepCost::base(int rows) const {
   return rows > kStepRowsMax ? ms + slope * (rows - kStepRowsMax) : ms;
 }
 
+// Where no step of so many rows was seen lately, those nearest below tell how far the measurement
+// is off: a busy machine at the start bends the whole curve.
 double StepCost::ms(int rows) const {
   const Live& live = live_[cores_];
-  const Factor& own = live.by_rows[static_cast<size_t>(std::clamp(rows, 1, kStepRowsMax))];
+  int near = std::clamp(rows, 1, kStepRowsMax);
+  while (near > 1 && live.by_rows[static_cast<size_t>(near)].weight < kWeightMin) --near;
+  const Factor& own = live.by_rows[static_cast<size_t>(near)];
   const double factor = (own.value * own.weight + live.overall.value * kOverallWeight) /
                         (own.weight + kOverallWeight);
   return base(rows) * factor;
@@ -64,10 +73,11 @@ double StepCost::ms(int rows) const {
 void StepCost::observe(int rows, double ms) {
   if (rows < 1 || !(ms > 0) || base_[1] <= 0) return;
   Live& live = live_[cores_];
-  const double ratio = ms / base(rows);
+  const double ratio = ms / base(rows), known = this->ms(rows) / base(rows);
   follow(ratio, live.overall.value, live.overall.weight);
+  for (Factor& factor : live.by_rows) factor.weight *= kFade;
   Factor& own = live.by_rows[static_cast<size_t>(std::min(rows, kStepRowsMax))];
-  if (own.weight == 0) own.value = live.overall.value;
+  if (own.weight < kWeightMin) own = {known, 0};
   follow(ratio, own.value, own.weight);
 }
 

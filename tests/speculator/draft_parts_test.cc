@@ -189,13 +189,38 @@ TEST(DraftPlan, TheChainIsDrivenOnlyWhereItPays) {
 
 TEST(ChainCost, TellsBuildingFromDrafting) {
   ChainCostMeter meter;
-  for (int i = 0; i < 20; ++i) meter.first(1, 3, 2.0);
-  for (int i = 0; i < 20; ++i) meter.next(1, 1.0);
-  meter.first(1, 200, 12.0);
+  for (int i = 0; i < 20; ++i) meter.first(1, 3, 2.0, 50);
+  for (int i = 0; i < 20; ++i) meter.next(1, 1.0, 50);
+  meter.first(1, 200, 12.0, 50);
   const ChainCost cost = meter.expected(1, 100, 50);
   EXPECT_NEAR(cost.first_ms, 2, 0.1);
   EXPECT_NEAR(cost.next_ms, 1, 0.1);
   EXPECT_NEAR(cost.fill_ms, 4.8, 0.5);
+}
+
+// Another process at the start: what was seen then is corrected by the first few drafts without it.
+TEST(ChainCost, ABusyStartIsForgotten) {
+  ChainCostMeter meter;
+  for (int i = 0; i < 4; ++i) meter.first(1, 3, 400, 10);
+  for (int i = 0; i < 8; ++i) meter.first(1, 3, 1.0, 10);
+  EXPECT_LT(meter.expected(1, 3, 10).first_ms, 1.3);
+  meter.first(1, 3, 400, 10);
+  EXPECT_LT(meter.expected(1, 3, 10).first_ms, 1.6) << "a stall";
+  for (int i = 0; i < 100; ++i) meter.first(1, 3, 2.0, 10);
+  EXPECT_NEAR(meter.expected(1, 3, 10).first_ms, 2, 0.1) << "it does cost more now";
+}
+
+TEST(StepCost, ABusyStartIsForgotten) {
+  StepCost cost = cost_of({{1, 10}, {2, 30}, {4, 60}, {8, 40}, {16, 160}});
+  EXPECT_DOUBLE_EQ(cost.ms(4), 40) << "more rows cost no less";
+  EXPECT_DOUBLE_EQ(cost.ms(2), 20) << "nor more than one by one";
+  for (int i = 0; i < 30; ++i) {
+    cost.observe(1, 10);
+    cost.observe(2, 11);
+  }
+  EXPECT_NEAR(cost.ms(1), 10, 1);
+  EXPECT_NEAR(cost.ms(2), 11, 2);
+  EXPECT_LT(cost.ms(4), 25) << "not tried yet: as far off as two rows were";
 }
 
 TEST(VersionTrial, TellsWorseFromBetterAndLetsEqualsStay) {
