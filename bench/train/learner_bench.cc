@@ -16,7 +16,7 @@ namespace {
 
 struct Size {
   int hidden = 576, heads = 9, kv_heads = 3, head_dim = 64, ff = 1536;  // SmolLM2-135M
-  int vocab = 4096, prompt = 100, served = 112, steps = 3, repeats = 8, law_k = 64;
+  int vocab = 4096, prompt = 100, served = 112, steps = 3, repeats = 8, law_k = 64, threads = 1;
   double unreached = 1.0;
 };
 
@@ -100,6 +100,7 @@ bool parse(int argc, char** argv, Size& s) {
     else if (flag == "--served") s.served = value;
     else if (flag == "--steps") s.steps = value;
     else if (flag == "--repeats") s.repeats = value;
+    else if (flag == "--threads") s.threads = value;
     else return false;
   }
   return argc % 2 == 1;
@@ -108,6 +109,7 @@ bool parse(int argc, char** argv, Size& s) {
 int run(const Size& size) {
   LearnOptions options;
   options.steps = size.steps;
+  options.threads = size.threads;
   options.unreached_share = static_cast<float>(size.unreached);
   // The same request again and again would be learnt by heart, and more rows would go on each time.
   options.lr_fc = options.lr_layer = options.lr_head = 0;
@@ -140,7 +142,7 @@ int main(int argc, char** argv) {
     std::fputs(
         "usage: aurora-learner-bench [--hidden N] [--heads N] [--kv-heads N] [--head-dim N] "
         "[--mlp N] [--vocab N] [--prompt N] [--served N] [--steps N] "
-        "[--unreached X] [--repeats N]\n",
+        "[--unreached X] [--repeats N] [--threads N]\n",
         stderr);
     return 2;
   }

@@ -1,8 +1,12 @@
 #include "train/trained_weights.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <numeric>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -18,6 +22,26 @@ Status another_shape() {
   return Status::invalid(
       "checkpoint of another draft shape; give the --train-mlp it was made with, or another "
       "--state directory");
+}
+
+// Numbers that one thread takes at a time, whatever the number of threads: the sums stay the same.
+constexpr int64_t kPiece = 1 << 16;
+
+void for_pieces(int64_t count, const std::function<void(int64_t begin, int64_t end)>& work) {
+  at::parallel_for(0, (count + kPiece - 1) / kPiece, 1, [&](int64_t first, int64_t last) {
+    for (int64_t piece = first; piece < last; ++piece)
+      work(piece * kPiece, std::min((piece + 1) * kPiece, count));
+  });
+}
+
+double squares_of(const Tensor& tensor) {
+  const auto* values = tensor.data_ptr<float>();
+  std::vector<double> sums(static_cast<size_t>((tensor.numel() + kPiece - 1) / kPiece));
+  for_pieces(tensor.numel(), [&](int64_t begin, int64_t end) {
+    sums[static_cast<size_t>(begin / kPiece)] =
+        sum_of_squares(values + begin, static_cast<size_t>(end - begin));
+  });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 // [ids, hidden] of the target's head.
@@ -46,8 +70,7 @@ TrainedWeights::TrainedWeights(const DraftWeights& start, const TargetRows& rows
 
 void TrainedWeights::update(Gradients& grads) {
   double squares = 0;
-  for (const Tensor& g : grads)
-    squares += sum_of_squares(g.data_ptr<float>(), static_cast<size_t>(g.numel()));
+  for (const Tensor& g : grads) squares += squares_of(g);
   const double norm = std::sqrt(squares);
   if (!std::isfinite(norm)) return;  // one bad step is dropped, not learnt
   const double scale =
@@ -65,11 +88,14 @@ void TrainedWeights::update(Gradients& grads) {
     const float rate = i == kFc       ? options_.lr_fc
                        : i == kOutput ? options_.lr_head
                                       : options_.lr_layer;
-    adamw_update(
-        adamw,
-        {draft_.p[i].data_ptr<float>(), grads[i].data_ptr<float>(), m_[i].data_ptr<float>(),
-         v_[i].data_ptr<float>(), static_cast<size_t>(grads[i].numel())},
-        updates_, warm * rate_share_ * rate, static_cast<float>(scale));
+    float *w = draft_.p[i].data_ptr<float>(), *m = m_[i].data_ptr<float>(),
+          *v = v_[i].data_ptr<float>();
+    const auto* grad = grads[i].data_ptr<float>();
+    for_pieces(grads[i].numel(), [&](int64_t begin, int64_t end) {
+      adamw_update(
+          adamw, {w + begin, grad + begin, m + begin, v + begin, static_cast<size_t>(end - begin)},
+          updates_, warm * rate_share_ * rate, static_cast<float>(scale));
+    });
   }
   average();
 }
