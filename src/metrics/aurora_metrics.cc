@@ -84,6 +84,12 @@ ServeMetrics::ServeMetrics(Metrics& m)
       trainer_dropped_records(
           m.counter_of_another("aurora:trainer_dropped_records_total",
                                "Traces that the trainer could not learn from, or has died of.")),
+      trainer_loss(m.gauge("aurora:trainer_loss", "Running mean of the trainer's loss.")),
+      trainer_holdout_accept_len(
+          m.gauge("aurora:trainer_holdout_accept_length",
+                  "Accept length of the last offer, replayed on held-out requests; 0: none yet.")),
+      trainer_published(
+          m.counter_of_another("aurora:trainer_published_total", "Drafts published.")),
       trainer_restarts(m.counter("aurora:trainer_restarts_total",
                                  "Times that the trainer beside this server has ended.")),
       trainer_last_exit_code(
@@ -129,6 +135,9 @@ void ServeMetrics::read_trainer(const std::string& path, int64_t now_ms) {
   trainer_rows_per_second.set(status->rows_per_second);
   trainer_steps.set(static_cast<double>(status->steps));
   trainer_dropped_records.set(static_cast<double>(status->dropped_records));
+  trainer_loss.set(status->loss);
+  trainer_holdout_accept_len.set(status->holdout_accept_len);
+  trainer_published.set(static_cast<double>(status->published));
 }
 
 }  // namespace aurora

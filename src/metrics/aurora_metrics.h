@@ -79,6 +79,9 @@ struct ServeMetrics {
   Gauge& trainer_rows_per_second;
   Gauge& trainer_steps;
   Gauge& trainer_dropped_records;
+  Gauge& trainer_loss;
+  Gauge& trainer_holdout_accept_len;  // of the last offer, replayed; 0: none yet
+  Gauge& trainer_published;
   Counter& trainer_restarts;      // of the one beside this server
   Gauge& trainer_last_exit_code;  // 128 + signal; -1: unknown
 

@@ -17,6 +17,12 @@ struct TrainerStatus {
   double rows_per_second = 0;
   uint64_t steps = 0;
   uint64_t dropped_records = 0;  // could not be learnt from, or have killed the trainer
+  // What an older trainer's file does not have: 0.
+  double loss = 0;                // running mean
+  double holdout_accept_len = 0;  // replayed, of the last offer; 0: none yet
+  uint64_t trained_tokens = 0;
+  uint64_t offers = 0, published = 0;
+  uint64_t went_back = 0;  // to the last good weights
 };
 
 Status write_trainer_status(const std::string& path, const TrainerStatus& status);  // atomically

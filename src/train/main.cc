@@ -121,7 +121,7 @@ Status serve(TrainOptions options, const TargetWeights& target, RankGroup* ranks
   options.loop.shape = draft->shape;
   *draft = {};  // the learner has a copy
   options.loop.checkpoint_path = options.state + "/trainer.ckpt";
-  if (!ranks || ranks->rank() == 0) options.loop.status_path = options.state + "/trainer.json";
+  if (!ranks || ranks->rank() == 0) options.loop.status_path = options.state + "/trainer.status";
   if (ranks && ranks->rank() > 0 && !options.loop.audit_path.empty())
     options.loop.audit_path += "." + std::to_string(ranks->rank());
   const TrainSeams seams = {**buffer,

@@ -1,10 +1,7 @@
 #include "train/train_loop.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "base/clock.h"
 #include "base/files.h"
@@ -263,28 +260,6 @@ void TrainLoop::write_status(bool force) {
   if (!force && static_cast<double>(now - status_us_) / 1e6 < options_.status_every_s) return;
   status_us_ = now;
   const TrainFigures& f = figures_;
-  const auto left_out = [&f](Unusable cause) {
-    return static_cast<unsigned long long>(f.unusable[static_cast<size_t>(cause)]);
-  };
-  char text[1024];
-  std::snprintf(
-      text, sizeof(text),
-      "{\"pid\": %d, \"time_ms\": %lld, \"steps\": %llu, \"rows_per_s\": %.1f, "
-      "\"lag_records\": %llu, \"loss\": %.4f, \"version\": %lld, "
-      "\"holdout_accept_len\": %.4f, \"trained_tokens\": %llu, \"offers\": %llu, "
-      "\"published\": %llu, \"left_out_shape\": %llu, \"left_out_token\": %llu, "
-      "\"left_out_not_finite\": %llu, \"dropped_records\": %llu, \"went_back\": %llu}\n",
-      static_cast<int>(getpid()), static_cast<long long>(unix_ms()),
-      static_cast<unsigned long long>(f.steps), f.rows_per_s,
-      static_cast<unsigned long long>(f.lag_records), f.loss, static_cast<long long>(f.version),
-      f.holdout_accept_len, static_cast<unsigned long long>(f.trained_tokens),
-      static_cast<unsigned long long>(f.offers), static_cast<unsigned long long>(f.published),
-      left_out(Unusable::kShape), left_out(Unusable::kToken), left_out(Unusable::kNotFinite),
-      static_cast<unsigned long long>(f.dropped_records),
-      static_cast<unsigned long long>(f.went_back));
-  if (Status s = write_file_atomically(options_.status_path, text); !s)
-    LOG_WARN("train", "status file: %s", s.to_string().c_str());
-  // The same for the server's /metrics, in the format that its scrape has.
   TrainerStatus status;
   status.updated_ms = unix_ms();
   status.lag_records = static_cast<double>(f.lag_records);
@@ -293,8 +268,13 @@ void TrainLoop::write_status(bool force) {
   status.dropped_records = f.dropped_records;
   for (const Unusable cause : {Unusable::kShape, Unusable::kToken, Unusable::kNotFinite})
     status.dropped_records += f.unusable[static_cast<size_t>(cause)];
-  const std::string path = parent_dir(options_.status_path) + "/trainer.status";
-  if (Status s = write_trainer_status(path, status); !s)
+  status.loss = f.loss;
+  status.holdout_accept_len = f.holdout_accept_len;
+  status.trained_tokens = f.trained_tokens;
+  status.offers = f.offers;
+  status.published = f.published;
+  status.went_back = f.went_back;
+  if (Status s = write_trainer_status(options_.status_path, status); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
 }
 

@@ -23,7 +23,7 @@ namespace aurora {
 struct TrainLoopOptions {
   std::string target;           // fingerprint: records of another target are skipped
   std::string checkpoint_path;  // empty: none (benches)
-  std::string status_path;      // trainer.json, empty: none
+  std::string status_path;      // trainer.status, empty: none
   // For tests, empty: none. Appends "step sequence pass" for each record before its step, and
   // "resumed step" at a start.
   std::string audit_path;

@@ -16,7 +16,7 @@ namespace aurora {
 
 struct TrainOptions {
   std::string model;             // target GGUF
-  std::string state = "aurora";  // traces/, drafts/, trainer.ckpt, trainer.json
+  std::string state = "aurora";  // traces/, drafts/, trainer.ckpt, trainer.status
   std::string buffer;            // nats://...; empty: LMDB in state
   std::string init = "target";   // target, random, or a draft GGUF
   DraftDtype dtype = DraftDtype::kQ8_0;

@@ -133,7 +133,11 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   const std::string path = dir.path() + "/trainer.status";
   EXPECT_EQ(read_trainer_status(path).status().code(), StatusCode::kNotFound);
   constexpr int64_t kNowMs = 1'700'000'000'123;
-  ASSERT_TRUE(write_trainer_status(path, {kNowMs, 12, 3456.5, 789, 4}));
+  TrainerStatus written{kNowMs, 12, 3456.5, 789, 4};
+  written.loss = 2.5;
+  written.holdout_accept_len = 1.75;
+  written.published = 3;
+  ASSERT_TRUE(write_trainer_status(path, written));
   const Result<TrainerStatus> read = read_trainer_status(path);
   ASSERT_TRUE(read) << read.status().to_string();
   EXPECT_EQ(read->updated_ms, kNowMs);
@@ -147,6 +151,9 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   serve.read_trainer(path, kNowMs + 1000);
   EXPECT_EQ(serve.trainer_alive.value(), 1);
   EXPECT_EQ(serve.trainer_rows_per_second.value(), 3456.5);
+  EXPECT_EQ(serve.trainer_loss.value(), 2.5);
+  EXPECT_EQ(serve.trainer_holdout_accept_len.value(), 1.75);
+  EXPECT_EQ(serve.trainer_published.value(), 3);
   serve.read_trainer(path, kNowMs + kTrainerSilenceMsMax + 1);
   EXPECT_EQ(serve.trainer_alive.value(), 0);
   EXPECT_EQ(serve.trainer_steps.value(), 789);
@@ -159,6 +166,18 @@ TEST(TrainerStatus, BrokenFileIsAValue) {
   const TempDir dir;
   dir.write("s", "aurora:trainer_updated_ms nan\n");
   EXPECT_EQ(read_trainer_status(dir.path() + "/s").status().code(), StatusCode::kCorrupt);
+}
+
+TEST(TrainerStatus, AnOlderTrainersFileReads) {
+  const TempDir dir;
+  dir.write("s",
+            "aurora:trainer_updated_ms 5\naurora:trainer_lag_records 4\n"
+            "aurora:trainer_rows_per_second 3\naurora:trainer_steps_total 2\n"
+            "aurora:trainer_dropped_records_total 1\n");
+  const Result<TrainerStatus> read = read_trainer_status(dir.path() + "/s");
+  ASSERT_TRUE(read) << read.status().to_string();
+  EXPECT_EQ(read->steps, 2u);
+  EXPECT_EQ(read->published, 0u);
 }
 
 TEST(Comments, AreSkippedBySamplesAndRead) {

@@ -33,7 +33,7 @@ class TrainLoopTest : public testing::Test {
   void SetUp() override {
     options_.target = "toy";
     options_.checkpoint_path = dir_ / "trainer.ckpt";
-    options_.status_path = dir_ / "trainer.json";
+    options_.status_path = dir_ / "trainer.status";
     options_.shape = toy_shape();
     options_.vocab_size = 8;
     options_.columns_per_step = 20;

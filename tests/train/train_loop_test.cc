@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <set>
 
+#include "metrics/trainer_status.h"
 #include "train/train_loop_fixture.h"
 
 namespace aurora {
@@ -21,8 +22,10 @@ TEST_F(TrainLoopTest, TrainsEveryRecordSoOftenAndPublishes) {
   ASSERT_TRUE(newest.is_ok() && newest->has_value());
   EXPECT_GE((*newest)->version, 2);
   EXPECT_NE((*newest)->reason.find("gate off"), std::string::npos);
-  const std::string status = *read_file(dir_ / "trainer.json");
-  EXPECT_NE(status.find("\"trained_tokens\": 140"), std::string::npos) << status;
+  const auto status = read_trainer_status(dir_ / "trainer.status");
+  ASSERT_TRUE(status.is_ok()) << status.status().to_string();
+  EXPECT_EQ(status->trained_tokens, 140u);
+  EXPECT_EQ(status->published, loop.figures().published);
 }
 
 TEST_F(TrainLoopTest, RecordsOfOthersAreSkippedAndPassed) {
