@@ -10,6 +10,10 @@ constexpr double kOverallWeight = 1;  // of all rows' factor beside one row coun
 constexpr double kFade = 0.995;       // of a row count's own weight, each step
 constexpr double kWeightMin = 0.1;    // below it a row count is taken for those nearest below it
 constexpr double kStepOff = 1.5;  // an observation further up counts as so far: a stall is no step
+// Where fewer row counts could be measured, a row is taken for cheap until it is tried: what is too
+// dear is not tried.
+constexpr int kRowsFew = 4;
+constexpr double kRowFew = 1.0 / 16;  // of T(1)
 // Before a lent core was ever seen at work: a step takes half as long again.
 constexpr double kLentGuess = 1.5;
 
@@ -27,6 +31,13 @@ void StepCost::measured(std::span<const StepPoint> points) {
   live_[kLent].overall.value = kLentGuess;
   for (Live& live : live_) live.overall.weight = 4;  // as sure as four steps
   if (points.empty()) return;
+  if (points.back().rows < kRowsFew) {
+    double single = points.front().ms;
+    for (const StepPoint& point : points) single = std::min(single, point.ms);
+    for (int rows = 1; rows <= kStepRowsMax; ++rows)
+      base_[static_cast<size_t>(rows)] = single * (1 + kRowFew * (rows - 1));
+    return;
+  }
   for (int rows = kStepRowsMax; rows > 0; --rows) {
     const auto above = std::find_if(points.begin(), points.end(),
                                     [rows](const StepPoint& p) { return p.rows >= rows; });

@@ -223,6 +223,13 @@ TEST(StepCost, ABusyStartIsForgotten) {
   EXPECT_LT(cost.ms(4), 25) << "not tried yet: as far off as two rows were";
 }
 
+TEST(StepCost, WhatCouldNotBeMeasuredIsCheapUntilItIsTried) {
+  StepCost cost = cost_of({{1, 15}, {2, 2900}});  // the machine was so busy
+  EXPECT_LT(cost.ms(4), 20);
+  for (int i = 0; i < 30; ++i) cost.observe(4, 60);
+  EXPECT_NEAR(cost.ms(4), 60, 3);
+}
+
 TEST(VersionTrial, TellsWorseFromBetterAndLetsEqualsStay) {
   std::mt19937 random(5);
   const auto feed = [&](VersionTrial& trial, VersionTrial::Side side, double accept) {
