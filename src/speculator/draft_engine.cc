@@ -23,7 +23,8 @@ Result<std::unique_ptr<DraftEngine>> DraftEngine::load(const std::string& path, 
   llama_model_params model_params = llama_model_default_params();
   model_params.load_mode = LLAMA_LOAD_MODE_NONE;
   llama_model_ptr model(llama_model_load_from_file(path.c_str(), model_params));
-  if (!model) return Status::corrupt("llama.cpp cannot load the draft " + path);
+  // The file was checked before: what is missing is memory, or a thread.
+  if (!model) return Status::io("llama.cpp cannot load the draft " + path + " now");
 
   llama_context_params params = llama_context_default_params();
   params.n_ctx = llama_n_ctx(host.target);

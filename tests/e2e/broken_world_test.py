@@ -209,11 +209,13 @@ class Toy(Broken):
                 _, most = resource.getrlimit(resource.RLIMIT_NPROC)  # which it has from here
                 bound(server, 1)
                 server.signal_trainer()
-                server.wait(lambda: "cannot start" in server.log().rsplit(f"pid {pid}", 1)[-1], 60)
+                # It is started again after a minute at most.
+                server.wait(lambda: "cannot start" in server.log().rsplit(f"pid {pid}", 1)[-1], 90)
                 self.ask(server)
                 bound(server, "unlimited" if most == resource.RLIM_INFINITY else most)
                 server.wait(lambda: server.trainer_pid() != pid, 90)
                 self.learns(server)
+            self.assertEqual(server.metric('draft_refused_total{reason="corrupt"}'), 0, "what could not be loaded then is sound")
             server.stop()
         self.tell("no process can be started", "said, tried again with back-off, training goes on once it can")
 
