@@ -29,6 +29,7 @@ struct DraftHost {
 // thread).
 class DraftEngine : public ChainDrafter {
  public:
+  // io: llama.cpp has no memory or thread for it now; the file's own faults are found before.
   static Result<std::unique_ptr<DraftEngine>> load(const std::string& path, int64_t version,
                                                    const DraftHost& host);
 

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import pathlib
-import re
 import statistics
 import subprocess
 import sys
@@ -31,12 +30,6 @@ VERSIONS = 2  # real ones, learnt, which are then published again and again
 
 def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-def rates(reason):
-    """Tokens a second of the good version and of the one on trial, as its verdict says them."""
-    found = re.fullmatch(r"([\d.]+) tokens/s over .*, the version before it ([\d.]+) over .*", reason)
-    return float(found[2]), float(found[1])
 
 
 class Stream(threading.Thread):
@@ -104,18 +97,18 @@ class Swaps(unittest.TestCase):
     def tearDownClass(cls):
         cls.folder.cleanup()
 
-    def serve(self, *flags):
+    def serve(self, *flags, seconds=60):
         """Later flags go before earlier ones."""
         server = Server(BUILD, MODEL, *FLAGS, "--train", "off", "--capture", "off", *flags, state=self.folder.name)
         self.addCleanup(server.stop)
-        server.wait_for_draft(120)
+        server.wait_for_draft(seconds)
         return server
 
     def test_a_busy_start(self):
         """What a step and a draft cost is first seen beside other processes; once they are gone the draft is used."""
         others = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * os.cpu_count())]
         try:
-            server = self.serve("-np", "1", "--draft-arms", "learnt")
+            server = self.serve("-np", "1", "--draft-arms", "learnt", seconds=120)
         finally:
             for other in others:
                 other.kill()
@@ -174,18 +167,13 @@ class Swaps(unittest.TestCase):
             with self.subTest(name), Load(server) as load:
                 version = publisher.publish(poison(good), replay_accept_len=4.0)
                 verdict = publisher.path(version, "verdict.json")
-                server.wait(lambda: verdict.exists(), 240)
+                server.wait(lambda: verdict.exists(), 120)
                 said = json.loads(verdict.read_text())
                 self.assertEqual(said["kind"], "rolled_back")
-                # On a quiet machine within 200 steps. Where a busy one makes drafts too dear, next to nothing is drafted
-                # with it, and it takes longer: what it costs meanwhile is bounded, in steps' worth of time.
-                good_rate, bad_rate = rates(said["reason"])
-                lost = said["target_steps"] * max(0.0, 1 - bad_rate / good_rate)
-                self.assertLessEqual(lost, 150, said["reason"])
+                self.assertLessEqual(said["target_steps"], 400, said["reason"])  # the trial's bound; 200 on a quiet machine
                 server.wait(lambda: server.metric("draft_version_on_trial") == 0, 10)
                 self.assertEqual(server.metric("draft_version"), serving)
-                print(f"\n  {name}: put away after {said['target_steps']} steps, {lost:.0f} lost: "
-                      f"{said['reason']}", flush=True)
+                print(f"\n  {name}: put away after {said['target_steps']} steps: {said['reason']}", flush=True)
             self.check_texts(load, expected)
 
 
