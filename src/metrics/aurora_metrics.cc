@@ -133,11 +133,11 @@ void ServeMetrics::read_trainer(const std::string& path, int64_t now_ms) {
   trainer_alive.set(is_alive(*status, now_ms) ? 1 : 0);
   trainer_lag_records.set(status->lag_records);
   trainer_rows_per_second.set(status->rows_per_second);
-  trainer_steps.set(static_cast<double>(status->steps));
-  trainer_dropped_records.set(static_cast<double>(status->dropped_records));
+  trainer_steps.set(status->steps);
+  trainer_dropped_records.set(status->dropped_records);
   trainer_loss.set(status->loss);
   trainer_holdout_accept_len.set(status->holdout_accept_len);
-  trainer_published.set(static_cast<double>(status->published));
+  trainer_published.set(status->published);
 }
 
 }  // namespace aurora

@@ -1,6 +1,5 @@
 #include "metrics/trainer_status.h"
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -11,38 +10,63 @@
 namespace aurora {
 namespace {
 
-constexpr const char* kUpdated = "aurora:trainer_updated_ms";
-constexpr const char* kLag = "aurora:trainer_lag_records";
-constexpr const char* kRows = "aurora:trainer_rows_per_second";
-constexpr const char* kSteps = "aurora:trainer_steps_total";
-constexpr const char* kDropped = "aurora:trainer_dropped_records_total";
-constexpr const char* kLoss = "aurora:trainer_loss";
-constexpr const char* kHoldout = "aurora:trainer_holdout_accept_length";
-constexpr const char* kTokens = "aurora:trainer_trained_tokens_total";
-constexpr const char* kOffers = "aurora:trainer_offers_total";
-constexpr const char* kPublished = "aurora:trainer_published_total";
-constexpr const char* kWentBack = "aurora:trainer_went_back_total";
 constexpr size_t kStatusBytesMax = 64 << 10;
 constexpr double kCountMax = 9e15;  // every whole number up to here is a double
+constexpr bool kCounter = true, kGauge = false, kNeeded = true, kOptional = false;
+constexpr const char* kLeftOut = "aurora:trainer_left_out_records_total";
+constexpr const char* kLeftOutHelp =
+    "Traces not learnt from, by cause; of another target and too short is no fault.";
 
-uint64_t count_of(double sample) { return static_cast<uint64_t>(std::max(0.0, sample)); }
+using S = TrainerStatus;
+constexpr TrainerFigure kFigures[] = {
+    {&S::updated_ms, "aurora:trainer_updated_ms", "Unix time of this report.", kGauge, kNeeded},
+    {&S::lag_records, "aurora:trainer_lag_records", "Traces that the trainer has yet to read.",
+     kGauge, kNeeded},
+    {&S::rows_per_second, "aurora:trainer_rows_per_second", "Rows that the trainer learns from.",
+     kGauge, kNeeded},
+    {&S::steps, "aurora:trainer_steps_total", "Optimizer steps of the trainer.", kCounter, kNeeded},
+    {&S::dropped_records, "aurora:trainer_dropped_records_total",
+     "Traces that the trainer could not learn from, or has died of.", kCounter, kNeeded},
+    {&S::cpu_seconds, "aurora:trainer_cpu_seconds_total",
+     "CPU time of the trainer; its rate is the cores that it has.", kCounter},
+    {&S::loss, "aurora:trainer_loss", "Loss of the trainer's steps, running mean."},
+    {&S::holdout_accept_len, "aurora:trainer_holdout_accept_length",
+     "Accept length of the last candidate on held-out requests, 0: none yet."},
+    {&S::draft_version, "aurora:trainer_draft_version",
+     "Draft version that the trainer published last, 0: none."},
+    {&S::next_offer_records, "aurora:trainer_next_offer_records",
+     "Traces to come until the next candidate is judged, 0: it is due."},
+    {&S::offers, "aurora:trainer_offers_total", "Candidates judged.", kCounter},
+    {&S::published, "aurora:trainer_published_total", "Candidates published as draft versions.",
+     kCounter},
+    {&S::went_back, "aurora:trainer_went_back_total",
+     "Times that the loss rose and training went back to a good draft.", kCounter},
+    {&S::trained_tokens, "aurora:trainer_trained_tokens_total",
+     "Tokens served to users in the traces taken in.", kCounter},
+    {&S::left_out_foreign, kLeftOut, kLeftOutHelp, kCounter, kOptional, "cause=\"foreign\""},
+    {&S::left_out_short, kLeftOut, kLeftOutHelp, kCounter, kOptional, "cause=\"short\""},
+    {&S::left_out_shape, kLeftOut, kLeftOutHelp, kCounter, kOptional, "cause=\"shape\""},
+    {&S::left_out_token, kLeftOut, kLeftOutHelp, kCounter, kOptional, "cause=\"token\""},
+    {&S::left_out_not_finite, kLeftOut, kLeftOutHelp, kCounter, kOptional, "cause=\"not_finite\""},
+    {&S::left_out_failed, kLeftOut, kLeftOutHelp, kCounter, kOptional, "cause=\"failed\""},
+};
+
+std::string key_of(const TrainerFigure& figure) {
+  const std::string labels = figure.labels;
+  return labels.empty() ? figure.name : figure.name + ("{" + labels + "}");
+}
 
 }  // namespace
 
+std::span<const TrainerFigure> trainer_figures() { return kFigures; }
+
 Status write_trainer_status(const std::string& path, const TrainerStatus& status) {
   Metrics metrics;
-  metrics.gauge(kUpdated, "Unix time of this report.").set(static_cast<double>(status.updated_ms));
-  metrics.gauge(kLag, "Traces that the trainer has yet to read.").set(status.lag_records);
-  metrics.gauge(kRows, "Rows that the trainer learns from.").set(status.rows_per_second);
-  metrics.counter(kSteps, "Optimizer steps.").add(status.steps);
-  metrics.counter(kDropped, "Traces that could not be learnt from.").add(status.dropped_records);
-  metrics.gauge(kLoss, "Running mean of the loss.").set(status.loss);
-  metrics.gauge(kHoldout, "Accept length of the last offer, replayed on held-out requests.")
-      .set(status.holdout_accept_len);
-  metrics.counter(kTokens, "Served tokens in the traces taken in.").add(status.trained_tokens);
-  metrics.counter(kOffers, "Drafts that were measured for publication.").add(status.offers);
-  metrics.counter(kPublished, "Drafts published.").add(status.published);
-  metrics.counter(kWentBack, "Returns to the last good weights.").add(status.went_back);
+  for (const TrainerFigure& f : kFigures) {
+    Gauge& shown = f.counter ? metrics.counter_of_another(f.name, f.help, f.labels)
+                             : metrics.gauge(f.name, f.help, f.labels);
+    shown.set(status.*f.value);
+  }
   return write_file_atomically(path, metrics.text());
 }
 
@@ -50,34 +74,19 @@ Result<TrainerStatus> read_trainer_status(const std::string& path) {
   const Result<std::string> text = read_file(path, kStatusBytesMax);
   if (!text) return text.status();
   const std::map<std::string, double> samples = parse_metrics(*text);
-  for (const char* name : {kUpdated, kLag, kRows, kSteps, kDropped}) {
-    const auto found = samples.find(name);
-    // Also false for NaN.
-    if (found == samples.end() || !(std::abs(found->second) < kCountMax)) {
-      return Status::corrupt(path + " has no usable " + name);
-    }
-  }
-  const auto sample = [&samples](const char* name) {
-    const auto found = samples.find(name);
-    return found != samples.end() && std::abs(found->second) < kCountMax ? found->second : 0;
-  };
   TrainerStatus status;
-  status.updated_ms = static_cast<int64_t>(samples.at(kUpdated));
-  status.lag_records = samples.at(kLag);
-  status.rows_per_second = samples.at(kRows);
-  status.steps = count_of(samples.at(kSteps));
-  status.dropped_records = count_of(samples.at(kDropped));
-  status.loss = sample(kLoss);
-  status.holdout_accept_len = sample(kHoldout);
-  status.trained_tokens = count_of(sample(kTokens));
-  status.offers = count_of(sample(kOffers));
-  status.published = count_of(sample(kPublished));
-  status.went_back = count_of(sample(kWentBack));
+  for (const TrainerFigure& f : kFigures) {
+    const auto found = samples.find(key_of(f));
+    // Also false for NaN.
+    const bool usable = found != samples.end() && std::abs(found->second) < kCountMax;
+    if (usable) status.*f.value = found->second;
+    else if (f.needed) return Status::corrupt(path + " has no usable " + f.name);
+  }
   return status;
 }
 
 bool is_alive(const TrainerStatus& status, int64_t now_ms) {
-  return now_ms - status.updated_ms <= kTrainerSilenceMsMax;
+  return static_cast<double>(now_ms) - status.updated_ms <= kTrainerSilenceMsMax;
 }
 
 }  // namespace aurora

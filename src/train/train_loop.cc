@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <ctime>
 
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
-#include "metrics/trainer_status.h"
 #include "train/heap.h"
 
 namespace aurora {
@@ -152,14 +153,20 @@ void TrainLoop::append_audit(const std::string& lines) const {
   std::fclose(file);
 }
 
+int TrainLoop::records_an_offer() const {
+  return offered_at_ == 0 ? options_.publish_first_records : options_.publish_every_records;
+}
+
+uint64_t TrainLoop::records_to_offer() const {
+  const uint64_t due = offered_at_ + static_cast<uint64_t>(records_an_offer());
+  return due - std::min(due, records_seen());
+}
+
 // By records, and only after training on them: at least four steps, or no work left.
 bool TrainLoop::offer_due() const {
-  const uint64_t seen = records_seen();
-  const int wanted =
-      offered_at_ == 0 ? options_.publish_first_records : options_.publish_every_records;
-  if (seen < offered_at_ + static_cast<uint64_t>(wanted)) return false;
+  if (records_to_offer() > 0) return false;
   const uint64_t steps = figures_.steps - steps_at_offer_;
-  return !window_.has_work() || steps >= static_cast<uint64_t>(wanted);
+  return !window_.has_work() || steps >= static_cast<uint64_t>(records_an_offer());
 }
 
 void TrainLoop::offer() {
@@ -254,27 +261,42 @@ void TrainLoop::warn_if_misaligned(const GateDecision& decision) {
             loss_first_, figures_.loss, decision.candidate);
 }
 
+TrainerStatus TrainLoop::status() const {
+  const TrainFigures& f = figures_;
+  const auto left_out = [&f](Unusable cause) {
+    return static_cast<double>(f.unusable[static_cast<size_t>(cause)]);
+  };
+  TrainerStatus now;
+  now.updated_ms = static_cast<double>(unix_ms());
+  now.lag_records = static_cast<double>(f.lag_records);
+  now.rows_per_second = f.rows_per_s;
+  now.steps = static_cast<double>(f.steps);
+  now.cpu_seconds = static_cast<double>(std::clock()) / CLOCKS_PER_SEC;  // of all threads
+  now.loss = f.loss;
+  now.holdout_accept_len = f.holdout_accept_len;
+  now.draft_version = static_cast<double>(f.version);
+  now.next_offer_records = static_cast<double>(records_to_offer());
+  now.offers = static_cast<double>(f.offers);
+  now.published = static_cast<double>(f.published);
+  now.went_back = static_cast<double>(f.went_back);
+  now.trained_tokens = static_cast<double>(f.trained_tokens);
+  now.left_out_foreign = left_out(Unusable::kForeign);
+  now.left_out_short = left_out(Unusable::kShort);
+  now.left_out_shape = left_out(Unusable::kShape);
+  now.left_out_token = left_out(Unusable::kToken);
+  now.left_out_not_finite = left_out(Unusable::kNotFinite);
+  now.left_out_failed = static_cast<double>(f.dropped_records);
+  now.dropped_records =
+      now.left_out_shape + now.left_out_token + now.left_out_not_finite + now.left_out_failed;
+  return now;
+}
+
 void TrainLoop::write_status(bool force) {
   const int64_t now = steady_us();
   if (options_.status_path.empty()) return;
   if (!force && static_cast<double>(now - status_us_) / 1e6 < options_.status_every_s) return;
   status_us_ = now;
-  const TrainFigures& f = figures_;
-  TrainerStatus status;
-  status.updated_ms = unix_ms();
-  status.lag_records = static_cast<double>(f.lag_records);
-  status.rows_per_second = f.rows_per_s;
-  status.steps = f.steps;
-  status.dropped_records = f.dropped_records;
-  for (const Unusable cause : {Unusable::kShape, Unusable::kToken, Unusable::kNotFinite})
-    status.dropped_records += f.unusable[static_cast<size_t>(cause)];
-  status.loss = f.loss;
-  status.holdout_accept_len = f.holdout_accept_len;
-  status.trained_tokens = f.trained_tokens;
-  status.offers = f.offers;
-  status.published = f.published;
-  status.went_back = f.went_back;
-  if (Status s = write_trainer_status(options_.status_path, status); !s)
+  if (Status s = write_trainer_status(options_.status_path, status()); !s)
     LOG_WARN("train", "status file: %s", s.to_string().c_str());
 }
 

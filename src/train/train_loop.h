@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "metrics/trainer_status.h"
 #include "train/checkpoint.h"
 #include "train/draft_vocab.h"
 #include "train/gate.h"
@@ -115,6 +116,8 @@ class TrainLoop {
   void go_back();
   void audit(const std::vector<const WindowEntry*>& drawn);
   void append_audit(const std::string& lines) const;
+  int records_an_offer() const;
+  uint64_t records_to_offer() const;
   bool offer_due() const;
   void offer();
   Result<GateDecision> judge(const std::vector<const TraceRecord*>& holdout);
@@ -122,6 +125,7 @@ class TrainLoop {
       const std::vector<const TraceRecord*>& holdout);
   Status publish(const GateDecision& decision);
   void warn_if_misaligned(const GateDecision& decision);
+  TrainerStatus status() const;
   void write_status(bool force);
   Result<Window::Books> reread(Window::Books books, uint64_t cursor);
 

@@ -143,8 +143,8 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   EXPECT_EQ(read->updated_ms, kNowMs);
   EXPECT_EQ(read->lag_records, 12);
   EXPECT_EQ(read->rows_per_second, 3456.5);
-  EXPECT_EQ(read->steps, 789u);
-  EXPECT_EQ(read->dropped_records, 4u);
+  EXPECT_EQ(read->steps, 789);
+  EXPECT_EQ(read->dropped_records, 4);
 
   Metrics metrics;
   ServeMetrics serve(metrics);
@@ -162,6 +162,21 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   EXPECT_EQ(serve.trainer_alive.value(), 0);
 }
 
+TEST(TrainerStatus, EveryFigureIsThereAndComesBack) {
+  const TempDir dir;
+  const std::string path = dir.path() + "/trainer.status";
+  TrainerStatus written;
+  double next = 1;
+  for (const TrainerFigure& figure : trainer_figures()) written.*figure.value = next++;
+  ASSERT_TRUE(write_trainer_status(path, written));
+  const Result<TrainerStatus> read = read_trainer_status(path);
+  ASSERT_TRUE(read) << read.status().to_string();
+  next = 1;
+  for (const TrainerFigure& figure : trainer_figures())
+    EXPECT_EQ((*read).*figure.value, next++) << figure.name << figure.labels;
+  EXPECT_EQ(sizeof(TrainerStatus), trainer_figures().size() * sizeof(double));
+}
+
 TEST(TrainerStatus, BrokenFileIsAValue) {
   const TempDir dir;
   dir.write("s", "aurora:trainer_updated_ms nan\n");
@@ -173,11 +188,12 @@ TEST(TrainerStatus, AnOlderTrainersFileReads) {
   dir.write("s",
             "aurora:trainer_updated_ms 5\naurora:trainer_lag_records 4\n"
             "aurora:trainer_rows_per_second 3\naurora:trainer_steps_total 2\n"
-            "aurora:trainer_dropped_records_total 1\n");
+            "aurora:trainer_dropped_records_total 1\naurora:trainer_loss nan\n");
   const Result<TrainerStatus> read = read_trainer_status(dir.path() + "/s");
   ASSERT_TRUE(read) << read.status().to_string();
-  EXPECT_EQ(read->steps, 2u);
-  EXPECT_EQ(read->published, 0u);
+  EXPECT_EQ(read->steps, 2);
+  EXPECT_EQ(read->published, 0);
+  EXPECT_EQ(read->loss, 0);
 }
 
 TEST(Comments, AreSkippedBySamplesAndRead) {

@@ -27,9 +27,12 @@ TEST_F(TrainFaults, ARecordThatIsNotFiniteIsLeftOutAlone) {
   EXPECT_EQ(loop.figures().unusable[static_cast<size_t>(Unusable::kNotFinite)], 1u);
   EXPECT_EQ(loop.figures().unusable[static_cast<size_t>(Unusable::kToken)], 1u);
   EXPECT_EQ(cursor(), 10u);
-  const auto status = read_trainer_status(dir_ / "trainer.status");
-  ASSERT_TRUE(status.is_ok()) << status.status().to_string();
-  EXPECT_EQ(status->dropped_records, 2u);
+  const auto status = read_trainer_status(options_.status_path);
+  ASSERT_TRUE(status) << status.status().to_string();
+  EXPECT_EQ(status->left_out_not_finite, 1);
+  EXPECT_EQ(status->left_out_token, 1);
+  EXPECT_EQ(status->left_out_failed, 0);
+  EXPECT_EQ(status->dropped_records, 2);
 }
 
 TEST_F(TrainFaults, AFewBadStepsAreLeftOutAndOnlyBadOnesStopIt) {

@@ -22,10 +22,15 @@ TEST_F(TrainLoopTest, TrainsEveryRecordSoOftenAndPublishes) {
   ASSERT_TRUE(newest.is_ok() && newest->has_value());
   EXPECT_GE((*newest)->version, 2);
   EXPECT_NE((*newest)->reason.find("gate off"), std::string::npos);
-  const auto status = read_trainer_status(dir_ / "trainer.status");
-  ASSERT_TRUE(status.is_ok()) << status.status().to_string();
-  EXPECT_EQ(status->trained_tokens, 140u);
-  EXPECT_EQ(status->published, loop.figures().published);
+  const auto status = read_trainer_status(options_.status_path);
+  ASSERT_TRUE(status) << status.status().to_string();
+  EXPECT_EQ(status->trained_tokens, 140);
+  EXPECT_EQ(status->draft_version, static_cast<double>((*newest)->version));
+  EXPECT_EQ(status->published, static_cast<double>(loop.figures().published));
+  EXPECT_EQ(status->offers, static_cast<double>(loop.figures().offers));
+  EXPECT_EQ(status->steps, static_cast<double>(loop.figures().steps));
+  EXPECT_GT(status->cpu_seconds, 0);
+  EXPECT_EQ(status->next_offer_records, 8);  // the last was made at the end
 }
 
 TEST_F(TrainLoopTest, RecordsOfOthersAreSkippedAndPassed) {
