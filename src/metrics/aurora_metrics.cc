@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "metrics/trainer_status.h"
-
 namespace aurora {
 namespace {
 
@@ -75,21 +73,6 @@ ServeMetrics::ServeMetrics(Metrics& m)
                                "Lines of the log that were left out: nobody read it.")),
       trainer_alive(m.gauge("aurora:trainer_alive",
                             "1: the trainer runs beside this server, or reported a moment ago.")),
-      trainer_lag_records(
-          m.gauge("aurora:trainer_lag_records", "Traces that the trainer has yet to read.")),
-      trainer_rows_per_second(
-          m.gauge("aurora:trainer_rows_per_second", "Rows that the trainer learns from.")),
-      trainer_steps(
-          m.counter_of_another("aurora:trainer_steps_total", "Optimizer steps of the trainer.")),
-      trainer_dropped_records(
-          m.counter_of_another("aurora:trainer_dropped_records_total",
-                               "Traces that the trainer could not learn from, or has died of.")),
-      trainer_loss(m.gauge("aurora:trainer_loss", "Running mean of the trainer's loss.")),
-      trainer_holdout_accept_len(
-          m.gauge("aurora:trainer_holdout_accept_length",
-                  "Accept length of the last offer, replayed on held-out requests; 0: none yet.")),
-      trainer_published(
-          m.counter_of_another("aurora:trainer_published_total", "Drafts published.")),
       trainer_restarts(m.counter("aurora:trainer_restarts_total",
                                  "Times that the trainer beside this server has ended.")),
       trainer_last_exit_code(
@@ -109,6 +92,11 @@ ServeMetrics::ServeMetrics(Metrics& m)
                               "Draft tokens accepted, by position in the draft.",
                               label("position", std::to_string(i)));
   }
+  for (const TrainerFigure& f : trainer_figures())
+    // Who says when it reported is a trainer (`aurora status`).
+    trainer_.push_back(f.value == &TrainerStatus::updated_ms ? nullptr
+                       : f.counter ? &m.counter_of_another(f.name, f.help, f.labels)
+                                   : &m.gauge(f.name, f.help, f.labels));
 }
 
 Counter& ServeMetrics::accepted_at(size_t position) const {
@@ -131,13 +119,14 @@ void ServeMetrics::read_trainer(const std::string& path, int64_t now_ms) {
     return;
   }
   trainer_alive.set(is_alive(*status, now_ms) ? 1 : 0);
-  trainer_lag_records.set(status->lag_records);
-  trainer_rows_per_second.set(status->rows_per_second);
-  trainer_steps.set(status->steps);
-  trainer_dropped_records.set(status->dropped_records);
-  trainer_loss.set(status->loss);
-  trainer_holdout_accept_len.set(status->holdout_accept_len);
-  trainer_published.set(status->published);
+  for (size_t i = 0; i < trainer_.size(); ++i)
+    if (trainer_[i]) trainer_[i]->set((*status).*trainer_figures()[i].value);
+}
+
+double ServeMetrics::trainer(double TrainerStatus::*figure) const {
+  for (size_t i = 0; i < trainer_.size(); ++i)
+    if (trainer_[i] && trainer_figures()[i].value == figure) return trainer_[i]->value();
+  return 0;
 }
 
 }  // namespace aurora

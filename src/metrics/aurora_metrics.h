@@ -1,14 +1,17 @@
-// Every figure that a server exposes, registered in one place: the only list of names. Writers use
-// the members; each add() or set() is one relaxed atomic, from any thread.
+// Every figure that a server exposes, registered in one place: the only list of names, but for the
+// trainer's own (trainer_status.h). Writers use the members; each add() or set() is one relaxed
+// atomic, from any thread.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "metrics/metrics.h"
+#include "metrics/trainer_status.h"
 
 namespace aurora {
 
@@ -52,6 +55,8 @@ struct ServeMetrics {
 
   // What the trainer last wrote (metrics/trainer_status.h). No file or an old one: trainer_alive 0.
   void read_trainer(const std::string& path, int64_t now_ms);
+  // As it was read last, 0: never. Any figure but updated_ms.
+  double trainer(double TrainerStatus::*figure) const;
 
   Counter& num_drafts;
   Counter& num_draft_tokens;
@@ -75,13 +80,6 @@ struct ServeMetrics {
   Counter& speculator_errors;  // exceptions caught at the seam
   Gauge& log_lines_dropped;    // nobody read them
   Gauge& trainer_alive;
-  Gauge& trainer_lag_records;
-  Gauge& trainer_rows_per_second;
-  Gauge& trainer_steps;
-  Gauge& trainer_dropped_records;
-  Gauge& trainer_loss;
-  Gauge& trainer_holdout_accept_len;  // of the last offer, replayed; 0: none yet
-  Gauge& trainer_published;
   Counter& trainer_restarts;      // of the one beside this server
   Gauge& trainer_last_exit_code;  // 128 + signal; -1: unknown
 
@@ -92,6 +90,7 @@ struct ServeMetrics {
   std::array<Counter*, kArmNameCount> arm_accepted_;
   std::array<Counter*, kDraftPositions> accepted_;
   std::array<Counter*, 4> refused_;
+  std::vector<Gauge*> trainer_;  // as in trainer_figures(); null: not exposed
 };
 
 }  // namespace aurora

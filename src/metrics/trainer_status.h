@@ -22,7 +22,7 @@ struct TrainerStatus {
   // An older trainer says nothing of these.
   double cpu_seconds = 0;
   double loss = 0;                // running mean
-  double holdout_accept_len = 0;  // of the last candidate; 0: none yet
+  double holdout_accept_len = 0;  // replayed, of the last offer; 0: none yet
   double draft_version = 0;       // published last; 0: none
   double next_offer_records = 0;  // 0: it is due
   double offers = 0;

@@ -17,7 +17,8 @@ void Speculator::note_live() {
              static_cast<double>(serve_.target_steps.value()), pace.tokens, pace.ms, pace.plain_ms,
              taken(DraftArm::kRequestText), taken(DraftArm::kTrafficText), taken(DraftArm::kChain),
              taken(DraftArm::kBehind), serve_.draft_version.value(),
-             serve_.trainer_rows_per_second.value(), serve_.trainer_steps.value()});
+             serve_.trainer(&TrainerStatus::rows_per_second),
+             serve_.trainer(&TrainerStatus::steps)});
 }
 
 void Speculator::happened(const char* kind, int64_t version, std::string text) {

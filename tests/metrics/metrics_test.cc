@@ -150,14 +150,13 @@ TEST(TrainerStatus, RoundTripAndSilence) {
   ServeMetrics serve(metrics);
   serve.read_trainer(path, kNowMs + 1000);
   EXPECT_EQ(serve.trainer_alive.value(), 1);
-  EXPECT_EQ(serve.trainer_rows_per_second.value(), 3456.5);
-  EXPECT_EQ(serve.trainer_loss.value(), 2.5);
-  EXPECT_EQ(serve.trainer_holdout_accept_len.value(), 1.75);
-  EXPECT_EQ(serve.trainer_published.value(), 3);
+  EXPECT_EQ(serve.trainer(&TrainerStatus::rows_per_second), 3456.5);
+  EXPECT_EQ(serve.trainer(&TrainerStatus::loss), 2.5);
+  EXPECT_EQ(serve.trainer(&TrainerStatus::holdout_accept_len), 1.75);
   serve.read_trainer(path, kNowMs + kTrainerSilenceMsMax + 1);
   EXPECT_EQ(serve.trainer_alive.value(), 0);
-  EXPECT_EQ(serve.trainer_steps.value(), 789);
-  EXPECT_EQ(serve.trainer_dropped_records.value(), 4);
+  EXPECT_EQ(serve.trainer(&TrainerStatus::steps), 789);
+  EXPECT_EQ(serve.trainer(&TrainerStatus::dropped_records), 4);
   serve.read_trainer(path + ".none", kNowMs);
   EXPECT_EQ(serve.trainer_alive.value(), 0);
 }
@@ -175,6 +174,26 @@ TEST(TrainerStatus, EveryFigureIsThereAndComesBack) {
   for (const TrainerFigure& figure : trainer_figures())
     EXPECT_EQ((*read).*figure.value, next++) << figure.name << figure.labels;
   EXPECT_EQ(sizeof(TrainerStatus), trainer_figures().size() * sizeof(double));
+}
+
+TEST(TrainerStatus, AllOfItReachesTheServersMetricsButItsTime) {
+  const TempDir dir;
+  TrainerStatus written;
+  double next = 1;
+  for (const TrainerFigure& figure : trainer_figures()) written.*figure.value = next++;
+  ASSERT_TRUE(write_trainer_status(dir.path() + "/s", written));
+  Metrics metrics;
+  ServeMetrics serve(metrics);
+  serve.read_trainer(dir.path() + "/s", 2);
+  const auto samples = parse_metrics(metrics.text());
+  next = 1;
+  for (const TrainerFigure& figure : trainer_figures()) {
+    const std::string labels = figure.labels;
+    const std::string key = figure.name + (labels.empty() ? "" : "{" + labels + "}");
+    if (figure.value == &TrainerStatus::updated_ms) EXPECT_FALSE(samples.contains(key));
+    else EXPECT_EQ(samples.at(key), next) << key;
+    ++next;
+  }
 }
 
 TEST(TrainerStatus, BrokenFileIsAValue) {
