@@ -13,6 +13,9 @@ constexpr std::array<const char*, kDraftSkipCount> kSkipNames = {"no_draft", "kv
                                                                  "rows_missing", "error"};
 constexpr std::array<const char*, kArmNameCount> kArmNames = {"request_text", "traffic_text",
                                                               "chain", "behind"};
+constexpr const char* kRemoved = "aurora:traces_removed_total";
+constexpr const char* kRemovedHelp =
+    "Traces that left this server's buffer: the oldest where it was full, others at their time.";
 // mismatch: a sound file for another target. corrupt: wrong bytes, weights that are not finite.
 constexpr std::array<const char*, 4> kRefusedNames = {"truncated", "corrupt", "mismatch", "io"};
 
@@ -49,6 +52,15 @@ ServeMetrics::ServeMetrics(Metrics& m)
       traces_set_aside(m.counter("aurora:traces_set_aside_total",
                                  "Trace files that were damaged; new ones were begun.")),
       trace_queue_depth(m.gauge("aurora:trace_queue_depth", "Traces waiting for the writer.")),
+      trace_buffer_bytes(m.gauge("aurora:trace_buffer_bytes",
+                                 "Bytes of traces in this server's buffer; 0 with --buffer.")),
+      trace_buffer_bytes_max(
+          m.gauge("aurora:trace_buffer_bytes_max", "What it may hold; the oldest leave.")),
+      trace_buffer_records(m.gauge("aurora:trace_buffer_records", "Traces in it.")),
+      trace_oldest_age_s(m.gauge("aurora:trace_oldest_age_seconds", "Age of the oldest of them.")),
+      traces_removed_full(m.counter_of_another(kRemoved, kRemovedHelp, label("cause", "full"))),
+      traces_removed_expired(
+          m.counter_of_another(kRemoved, kRemovedHelp, label("cause", "expired"))),
       capture_time(m.time_counter("aurora:capture_seconds_total",
                                   "Decode-thread time spent on capturing traces.")),
       draft_time(

@@ -71,6 +71,12 @@ struct ServeMetrics {
   Counter& traces_written;
   Counter& traces_set_aside;  // files of traces that were damaged
   Gauge& trace_queue_depth;
+  Gauge& trace_buffer_bytes;  // these six: of a buffer on this machine, else 0
+  Gauge& trace_buffer_bytes_max;
+  Gauge& trace_buffer_records;
+  Gauge& trace_oldest_age_s;
+  Gauge& traces_removed_full;
+  Gauge& traces_removed_expired;
   TimeCounter& capture_time;
   TimeCounter& draft_time;
   Histogram& first_token_s;  // of a request in its slot: what waits for one is not in it

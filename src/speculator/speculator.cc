@@ -133,6 +133,7 @@ Status Speculator::start_writer() {
   TraceWriterOptions writer;
   writer.target = options_.target;
   writer.hidden = hidden_;
+  if (options_.buffer_url.empty()) writer.bytes_max = options_.buffer_bytes_max;
   writer.expires_in_s = options_.expires_in_s;
   std::copy_n(tap_layers_, kTapCount, writer.tap_layers);
   writer_ = std::make_unique<TraceWriter>(std::move(*buffer), writer, serve_);
@@ -146,7 +147,9 @@ void Speculator::start_sweeper(const TraceBufferOptions& buffer_options) {
   if (!std::filesystem::exists(buffer_options.dir + "/traces", ignored)) return;
   auto buffer = open_lmdb_buffer(buffer_options);
   if (buffer) {
-    sweeper_ = std::make_unique<TraceWriter>(std::move(*buffer), TraceWriterOptions{}, serve_);
+    TraceWriterOptions sweeper;
+    if (options_.buffer_url.empty()) sweeper.bytes_max = options_.buffer_bytes_max;
+    sweeper_ = std::make_unique<TraceWriter>(std::move(*buffer), sweeper, serve_);
   } else {
     LOG_WARN("speculator", "expired traces stay: %s", buffer.status().to_string().c_str());
   }

@@ -11,6 +11,7 @@
 namespace aurora {
 namespace {
 
+constexpr int64_t kMeasureUs = 2'000'000;
 constexpr int64_t kExpirySweepUs = 60'000'000;  // by the clock that nobody sets
 
 TraceDrop drop_of(StatusCode refused) {
@@ -66,7 +67,7 @@ void TraceWriter::offer(SlotTrace trace, const std::vector<KeptRowPtr>& rows) {
 }
 
 void TraceWriter::run() {
-  int64_t sweep_us = 0;
+  int64_t sweep_us = 0, measure_us = 0;
   while (true) {
     auto request = queue_.pop(std::chrono::milliseconds(1000));
     metrics_.trace_queue_depth.set(static_cast<double>(queue_.size()));
@@ -76,11 +77,29 @@ void TraceWriter::run() {
     }
     count_late_drops();
     if (!request && queue_.closed()) return;
-    if (const int64_t now_us = steady_us(); now_us >= sweep_us) {
+    const int64_t now_us = steady_us();
+    if (now_us >= sweep_us) {
       sweep_us = now_us + kExpirySweepUs;
       remove_expired();
     }
+    if (now_us >= measure_us) {
+      measure_us = now_us + kMeasureUs;
+      measure_buffer();
+    }
   }
+}
+
+void TraceWriter::measure_buffer() {
+  if (options_.bytes_max == 0) return;
+  const auto stats = buffer_->stats();
+  if (!stats) return;
+  const int64_t age_ms = stats->oldest_ms > 0 ? unix_ms() - stats->oldest_ms : 0;
+  metrics_.trace_buffer_bytes.set(static_cast<double>(stats->bytes));
+  metrics_.trace_buffer_bytes_max.set(static_cast<double>(options_.bytes_max));
+  metrics_.trace_buffer_records.set(static_cast<double>(stats->records));
+  metrics_.trace_oldest_age_s.set(static_cast<double>(std::max<int64_t>(0, age_ms)) / 1000);
+  metrics_.traces_removed_full.set(static_cast<double>(stats->dropped_oldest));
+  metrics_.traces_removed_expired.set(static_cast<double>(stats->expired));
 }
 
 void TraceWriter::remove_expired() {

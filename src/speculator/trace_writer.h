@@ -1,5 +1,6 @@
 // Takes finished requests off the decode thread: a queue bounded in requests and bytes, one thread,
-// one TraceBuffer. Full: drop and count. Removes what has expired, also where nothing is offered.
+// one TraceBuffer. Full: drop and count. Removes what has expired, also where nothing is offered,
+// and says how full the buffer is.
 #pragma once
 
 #include <atomic>
@@ -19,6 +20,8 @@ struct TraceWriterOptions {
   std::string target;  // fingerprint
   int32_t hidden = 0;
   int32_t tap_layers[kTapCount] = {0, 0, 0};
+  // Of a buffer on this machine. 0: it is on brokers, who would have to be asked how full it is.
+  uint64_t bytes_max = 0;
   int64_t expires_in_s = 0;  // of a record at most, 0: for ever; a request may ask for less
   size_t queue_max = 64;
   uint64_t queue_bytes_max = 256ull << 20;  // waiting and being written; one request always may
@@ -49,6 +52,7 @@ class TraceWriter {
   void write_guarded(const Finished& request);
   void write(const Finished& request);
   void remove_expired();
+  void measure_buffer();
   void count_late_drops();
 
   const std::unique_ptr<TraceBuffer> buffer_;

@@ -453,10 +453,12 @@ Result<TraceBufferStats> LmdbBuffer::stats() {
   MDB_val value{};
   const int code = mdb_cursor_get(cursor->get(), &key, &value, MDB_SET_RANGE);
   if (code != 0 && code != MDB_NOTFOUND) return traces_->error("read", code);
+  const Result<RecordHead> oldest = code == 0 ? decode_head(as_bytes(value)) : RecordHead{};
   return TraceBufferStats{.records = state->records,
                           .bytes = state->bytes,
                           .first_sequence = code == 0 ? key_sequence(key) : 0,
                           .last_sequence = state->next_sequence - 1,
+                          .oldest_ms = oldest ? oldest->created_ms : 0,
                           .dropped_oldest = dropped_oldest_,
                           .expired = expired_,
                           .corrupt = corrupt_};

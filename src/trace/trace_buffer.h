@@ -34,6 +34,7 @@ struct TraceBufferStats {
   uint64_t bytes = 0;           // of records held; JetStream: with the broker's own of each message
   uint64_t first_sequence = 0;  // none is before it; 0: empty
   uint64_t last_sequence = 0;   // the last ever given, also when that record is gone; 0: none yet
+  int64_t oldest_ms = 0;        // when the first one was made; 0: empty, or JetStream
   uint64_t dropped_oldest = 0;  // by the bound, since open; JetStream: 0, the broker drops
   uint64_t expired = 0;         // removed, since open; JetStream: 0, the broker removes
   uint64_t corrupt = 0;         // skipped by this object's read(), since open; each counted once

@@ -110,6 +110,7 @@ class LivePage(unittest.TestCase):
         self.assertRegex(text_of(dom), r"last offer, on requests held out [\d.–]+ offers, drafts published [1-9]\d*, [1-9]")
         self.assertRegex(text_of(dom), r"next offer (in [\d,]+ traces|due)")
         self.assertGreater(state["figures"]["aurora:trainer_cpu_seconds_total"], 0)
+        self.assertRegex(text_of(dom), r"in the buffer [1-9]\d* MiB, of at most [\d.]+ of 2048.0 age of the oldest \d+ (s|minutes) written [1-9]")
         for name, flags, size in (("light.png", [], "1000,1560"), ("phone.png", [], "390,1800"),
                                   ("dark.png", ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"], "1000,1560")):
             path, said = Browser().picture(page, name, *flags, size=size)

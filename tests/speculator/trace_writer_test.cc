@@ -22,8 +22,9 @@ class HeldBuffer final : public TraceBuffer {
     std::condition_variable changed;
     bool held = false, throws = false;
     std::vector<TraceRecord> records;
-    int sweeps = 0;
+    int sweeps = 0, measured = 0;
     uint64_t bytes_max = 1u << 20;
+    TraceBufferStats stats;
   };
   explicit HeldBuffer(Shared& shared) : shared_(shared) {}
   Result<uint64_t> append(const TraceRecord& record) override {
@@ -44,7 +45,12 @@ class HeldBuffer final : public TraceBuffer {
     shared_.changed.notify_all();
     return Status::ok();
   }
-  Result<TraceBufferStats> stats() override { return TraceBufferStats{}; }
+  Result<TraceBufferStats> stats() override {
+    const std::lock_guard lock(shared_.mutex);
+    ++shared_.measured;
+    shared_.changed.notify_all();
+    return shared_.stats;
+  }
 
  private:
   Shared& shared_;
@@ -182,6 +188,38 @@ TEST_F(TraceWriterTest, ExpiredRecordsLeaveThoughNothingIsOffered) {
   std::unique_lock lock(shared_.mutex);
   EXPECT_TRUE(shared_.changed.wait_for(lock, std::chrono::seconds(20),
                                        [this] { return shared_.sweeps > 0; }));
+}
+
+TEST_F(TraceWriterTest, SaysHowFullTheBufferIs) {
+  options_.bytes_max = 1000;
+  shared_.stats = {.records = 3,
+                   .bytes = 600,
+                   .first_sequence = 8,
+                   .last_sequence = 10,
+                   .oldest_ms = unix_ms() - 90'000,
+                   .dropped_oldest = 7,
+                   .expired = 1,
+                   .corrupt = 0};
+  open();
+  for (int i = 0; i < 200 && metrics_.traces_removed_expired.value() == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(metrics_.trace_buffer_bytes.value(), 600);
+  EXPECT_EQ(metrics_.trace_buffer_bytes_max.value(), 1000);
+  EXPECT_EQ(metrics_.trace_buffer_records.value(), 3);
+  EXPECT_NEAR(metrics_.trace_oldest_age_s.value(), 90, 30);
+  EXPECT_EQ(metrics_.traces_removed_full.value(), 7);
+  EXPECT_EQ(metrics_.traces_removed_expired.value(), 1);
+}
+
+// They may be away, and traces must not wait for them.
+TEST_F(TraceWriterTest, AsksNoBroker) {
+  open();
+  std::unique_lock lock(shared_.mutex);
+  EXPECT_TRUE(shared_.changed.wait_for(lock, std::chrono::seconds(20),
+                                       [this] { return shared_.sweeps > 0; }));
+  lock.unlock();
+  writer_.reset();
+  EXPECT_EQ(shared_.measured, 0);
 }
 
 }  // namespace

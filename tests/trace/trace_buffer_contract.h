@@ -93,6 +93,7 @@ TEST_P(TraceBufferContract, EmptyForBothRoles) {
     EXPECT_EQ(stats(*buffer).records, 0u);
     EXPECT_EQ(stats(*buffer).first_sequence, 0u);
     EXPECT_EQ(stats(*buffer).last_sequence, 0u);
+    EXPECT_EQ(stats(*buffer).oldest_ms, 0);
   }
 }
 
@@ -117,6 +118,7 @@ TEST_P(TraceBufferContract, KeepsOrderAndContent) {
   EXPECT_EQ(stats(*buffer).records, 20u);
   EXPECT_EQ(stats(*buffer).first_sequence, sequences[0]);
   EXPECT_EQ(stats(*buffer).last_sequence, sequences[19]);
+  EXPECT_EQ(stats(*buffer).oldest_ms, GetParam().broker ? 0 : records[0].record.created_ms);
 }
 
 // However many pieces a record lies in, it is one that a reader has yet to read.
