@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "metrics/metrics.h"
 #include "metrics/trainer_status.h"
+#include "metrics/version_figures.h"
 
 namespace aurora {
 
@@ -63,6 +64,7 @@ struct ServeMetrics {
   Counter& num_accepted_tokens;
   Counter& target_steps;      // decode steps of a slot that produced tokens
   Counter& generated_tokens;  // accept length = generated_tokens / target_steps
+  VersionFigures versions;    // the two above by draft version; no part of Metrics::text()
   Counter& rollout_tokens;    // of rollouts, which the two above leave out
   Gauge& draft_version;       // 0: none
   Gauge& draft_on_trial;      // version that is compared with it, 0: none

@@ -161,6 +161,12 @@ DraftService::Version* DraftService::version_of(const Slot& slot) {
   return slot.side == VersionTrial::kNew && new_ ? new_.get() : good_.get();
 }
 
+int64_t DraftService::request_version(int32_t slot_id) {
+  const Slot* slot = find(slot_id);
+  const Version* version = slot ? version_of(*slot) : nullptr;
+  return version ? version->drafter->version() : 0;
+}
+
 // --- requests
 
 void DraftService::request_start(int32_t slot_id, const ServiceRequest& request) {

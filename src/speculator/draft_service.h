@@ -102,7 +102,9 @@ class DraftService {
   std::function<bool(int64_t version, bool pinned)> wanted() const;
   bool trying() const { return new_ != nullptr; }
   int64_t serving() const;  // the good version, 0: none
-  void drop_versions();     // the target goes away
+  // The one that the request in a slot has fallen to, the good one or the one on trial, 0: none.
+  int64_t request_version(int32_t slot);
+  void drop_versions();  // the target goes away
   void set_threads(int32_t threads, StepCost::Cores cores);
 
   void request_start(int32_t slot, const ServiceRequest& request);

@@ -217,7 +217,8 @@ void Speculator::request_copied(int32_t from, int32_t to, KeptRows* rows) {
     child->figures.step();
     service_->request_copied(from, to);
     // The step that gave the parent its first token gives each child one too.
-    if (child->counts()) serve_.target_steps.add();
+    child->version = parent->version;
+    if (child->counts()) count_step(*child);
   });
 }
 
@@ -228,6 +229,7 @@ void Speculator::token_served(int32_t slot_id, int32_t token) {
   service_->token_served(slot_id, token);
   (slot->rollout() ? serve_.rollout_tokens : serve_.generated_tokens).add();
   if (slot->rollout()) return;
+  serve_.versions.token(slot->version);
   const int64_t now_us = steady_us();
   Histogram& waited = slot->trace.served() > 1 ? serve_.next_token_s : serve_.first_token_s;
   waited.observe(static_cast<double>(now_us - slot->token_us) * 1e-6);
@@ -340,9 +342,16 @@ void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output
   const auto drafted = static_cast<int32_t>(slot.trace.drafted().size());
   slot.trace.step(last_position - drafted, slot.drafted_by);
   if (!slot.counts()) return;
-  serve_.target_steps.add();
+  const bool may_draft = slot.speculates() && drafting_ && options_.chain;
+  slot.version = may_draft ? service_->request_version(slot_id) : 0;
+  count_step(slot);
   slot.figures.step();
   if (!slot.trace.verifying()) service_->stepped(slot_id, 0);
+}
+
+void Speculator::count_step(Slot& slot) {
+  serve_.target_steps.add();
+  serve_.versions.step(slot.version);
 }
 
 void Speculator::accept(int32_t slot_id, int32_t accepted) {
@@ -386,7 +395,7 @@ std::string Speculator::metrics_text() {
   serve_.log_lines_dropped.set(
       static_cast<double>(dropped_log_lines() + aurora::log_lines_dropped));
   const std::lock_guard lock(trainer_end_mutex_);
-  return metrics_.text() + comment_line(kTrainerLastExit, trainer_end_);
+  return metrics_.text() + serve_.versions.text() + comment_line(kTrainerLastExit, trainer_end_);
 }
 
 }  // namespace aurora

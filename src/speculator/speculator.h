@@ -92,6 +92,7 @@ class Speculator : public Seam {
         true;  // false: cells moved or are not text; nothing is captured until the next request
     bool sampled = true;     // false: --capture-rate left this request out
     int64_t drafted_by = 0;  // version of the draft in flight
+    int64_t version = 0;     // that its last step could use, 0: none
     RequestFigures figures;
     int64_t token_us = 0;  // when it began, or had its last token
 
@@ -114,6 +115,7 @@ class Speculator : public Seam {
   void keep_row(Slot& slot, int32_t position, int32_t token, int32_t batch_index);
   void keep_law(Slot& slot, int32_t batch_index);
   void finish_step(int32_t slot_id, int32_t first, bool output);
+  void count_step(Slot& slot);
   TraceDrop drop_cause(const Slot& slot) const;
   void make_wishes(const std::vector<common_speculative_draft_params>& params);
   void hand_out(std::vector<common_speculative_draft_params>& params);

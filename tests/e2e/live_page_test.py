@@ -92,6 +92,11 @@ class LivePage(unittest.TestCase):
         last = dict(zip(state["fields"], state["points"][-1]))
         self.assertIn(server.metric("generated_tokens_total") - last["tokens"], range(32))
         self.assertIn(server.metric("target_steps_total") - last["steps"], range(32))
+        by_version = lambda name: {key: value for key, value in state["figures"].items() if key.startswith(f"aurora:version_{name}{{")}
+        for name in ("generated_tokens_total", "target_steps_total"):
+            self.assertEqual(sum(by_version(name).values()), state["figures"][f"aurora:{name}"])
+            self.assertGreater(by_version(name)['aurora:version_%s{version="0"}' % name], 0)  # until the first draft came
+            self.assertGreater(len([value for value in by_version(name).values() if value > 0]), 1)
         self.assertGreater(last["paced_ms"], 0)
         self.assertGreater(last["plain_ms"], 0)
         self.assertIn("serves", [event["kind"] for event in state["events"]])
