@@ -16,6 +16,7 @@
 #include "speculator/request_labels.h"
 #include "speculator/scoped_timer.h"
 #include "speculator/tap_row.h"
+#include "speculator/trace_folder.h"
 
 namespace aurora {
 namespace {
@@ -96,24 +97,6 @@ std::string Speculator::attach(llama_context* target, int32_t slots, int32_t dra
   return "";
 }
 
-// What is damaged or not ours costs the traces that lay there, and not the server: the folder is
-// kept beside, whole, for a person to look at.
-Result<std::unique_ptr<TraceBuffer>> Speculator::open_traces(const TraceBufferOptions& options) {
-  auto buffer = open_trace_buffer(options_.buffer_url, options);
-  if (buffer || !options_.buffer_url.empty()) return buffer;
-  const StatusCode code = buffer.status().code();
-  if (code != StatusCode::kCorrupt && code != StatusCode::kInvalid) return buffer;
-  const std::string aside = options.dir + ".bad";
-  std::error_code failed;
-  std::filesystem::remove_all(aside, failed);
-  std::filesystem::rename(options.dir, aside, failed);
-  if (failed) return Status::io(buffer.status().message() + "; " + failed.message());
-  LOG_ERROR("speculator", "%s. Its folder is kept as %s, until the next one, and traces begin anew",
-            buffer.status().message().c_str(), aside.c_str());
-  serve_.traces_set_aside.add();
-  return open_trace_buffer("", options);
-}
-
 // A disk that refuses costs the capture and nothing else; a URL that cannot work is a mistake to
 // show at once.
 Status Speculator::start_writer() {
@@ -122,7 +105,9 @@ Status Speculator::start_writer() {
   buffer_options.bytes_max = options_.buffer_bytes_max;
   if (!options_.capture || !options_.buffer_url.empty()) start_sweeper(buffer_options);
   if (!options_.capture) return Status::ok();
-  auto buffer = open_traces(buffer_options);
+  const bool local = options_.buffer_url.empty();
+  auto buffer = local ? open_trace_folder(buffer_options, serve_)
+                      : open_trace_buffer(options_.buffer_url, buffer_options);
   if (!buffer) {
     const StatusCode code = buffer.status().code();
     if (code == StatusCode::kCorrupt || code == StatusCode::kInvalid) return buffer.status();
@@ -133,11 +118,17 @@ Status Speculator::start_writer() {
   TraceWriterOptions writer;
   writer.target = options_.target;
   writer.hidden = hidden_;
-  if (options_.buffer_url.empty()) writer.bytes_max = options_.buffer_bytes_max;
+  if (local) writer.bytes_max = options_.buffer_bytes_max;
   writer.expires_in_s = options_.expires_in_s;
   std::copy_n(tap_layers_, kTapCount, writer.tap_layers);
-  writer_ = std::make_unique<TraceWriter>(std::move(*buffer), writer, serve_);
+  writer_ = std::make_unique<TraceWriter>(std::move(*buffer), writer, serve_,
+                                          local ? begin_anew(buffer_options) : nullptr);
   return Status::ok();
+}
+
+TraceWriter::BeginAnew Speculator::begin_anew(const TraceBufferOptions& options) {
+  return
+      [this, options](const Status& why) { return begin_trace_folder_anew(options, why, serve_); };
 }
 
 // Traces of the time before capture was switched off, or went to brokers, expire as they would
@@ -145,11 +136,12 @@ Status Speculator::start_writer() {
 void Speculator::start_sweeper(const TraceBufferOptions& buffer_options) {
   std::error_code ignored;
   if (!std::filesystem::exists(buffer_options.dir + "/traces", ignored)) return;
-  auto buffer = open_lmdb_buffer(buffer_options);
+  auto buffer = open_trace_folder(buffer_options, serve_);
   if (buffer) {
     TraceWriterOptions sweeper;
     if (options_.buffer_url.empty()) sweeper.bytes_max = options_.buffer_bytes_max;
-    sweeper_ = std::make_unique<TraceWriter>(std::move(*buffer), sweeper, serve_);
+    sweeper_ = std::make_unique<TraceWriter>(std::move(*buffer), sweeper, serve_,
+                                             begin_anew(buffer_options));
   } else {
     LOG_WARN("speculator", "expired traces stay: %s", buffer.status().to_string().c_str());
   }

@@ -105,7 +105,7 @@ class Speculator : public Seam {
 
   void guard(const char* where, const std::function<void()>& work);
   Status start_writer();
-  Result<std::unique_ptr<TraceBuffer>> open_traces(const TraceBufferOptions& options);
+  TraceWriter::BeginAnew begin_anew(const TraceBufferOptions& options);
   void start_service(int32_t slots, int32_t draft_max);
   void start_sweeper(const TraceBufferOptions& buffer_options);
   void adopt_if_ready();

@@ -30,8 +30,10 @@ int64_t expires_at_ms(int64_t created_ms, int64_t asked_s, int64_t allowed_s) {
 }
 
 TraceWriter::TraceWriter(std::unique_ptr<TraceBuffer> buffer, const TraceWriterOptions& options,
-                         ServeMetrics& metrics)
+                         ServeMetrics& metrics, BeginAnew begin_anew)
     : buffer_(std::move(buffer)),
+      record_bytes_max_(buffer_->record_bytes_max()),
+      begin_anew_(std::move(begin_anew)),
       options_(options),
       metrics_(metrics),
       next_id_(static_cast<uint64_t>(std::random_device{}()) << 32),
@@ -45,7 +47,7 @@ TraceWriter::~TraceWriter() {
 
 void TraceWriter::offer(SlotTrace trace, const std::vector<KeptRowPtr>& rows) {
   const uint64_t bytes = trace.record_bytes(options_.hidden);
-  if (bytes > buffer_->record_bytes_max()) {
+  if (bytes > record_bytes_max_) {
     metrics_.traces_dropped(TraceDrop::kBufferFull).add();
     return;
   }
@@ -78,6 +80,7 @@ void TraceWriter::run() {
     count_late_drops();
     if (!request && queue_.closed()) return;
     const int64_t now_us = steady_us();
+    if (!buffer_) continue;
     if (now_us >= sweep_us) {
       sweep_us = now_us + kExpirySweepUs;
       remove_expired();
@@ -86,13 +89,25 @@ void TraceWriter::run() {
       measure_us = now_us + kMeasureUs;
       measure_buffer();
     }
+    if (damage_.code() == StatusCode::kCorrupt && begin_anew_) begin_anew();
   }
+}
+
+void TraceWriter::begin_anew() {
+  buffer_.reset();
+  auto anew = begin_anew_(damage_);
+  if (anew) buffer_ = std::move(*anew);
+  else LOG_ERROR("trace", "serving goes on without capture: %s", anew.status().to_string().c_str());
+  damage_ = Status::ok();
 }
 
 void TraceWriter::measure_buffer() {
   if (options_.bytes_max == 0) return;
   const auto stats = buffer_->stats();
-  if (!stats) return;
+  if (!stats) {
+    damage_ = stats.status();
+    return;
+  }
   const int64_t age_ms = stats->oldest_ms > 0 ? unix_ms() - stats->oldest_ms : 0;
   metrics_.trace_buffer_bytes.set(static_cast<double>(stats->bytes));
   metrics_.trace_buffer_bytes_max.set(static_cast<double>(options_.bytes_max));
@@ -103,8 +118,10 @@ void TraceWriter::measure_buffer() {
 }
 
 void TraceWriter::remove_expired() {
-  if (Status status = buffer_->remove_expired(unix_ms()); !status)
-    LOG_WARN("trace", "expired records stay: %s", status.to_string().c_str());
+  const Status status = buffer_->remove_expired(unix_ms());
+  if (status) return;
+  damage_ = status;
+  LOG_WARN("trace", "expired records stay: %s", status.to_string().c_str());
 }
 
 // Memory that is short costs a trace, not the server.
@@ -136,17 +153,20 @@ void TraceWriter::write(const Finished& request) {
     metrics_.traces_dropped(TraceDrop::kNoRows).add();
     return;
   }
-  const auto appended = buffer_->append(record);
+  const auto appended =
+      buffer_ ? buffer_->append(record) : Result<uint64_t>(Status::io("there is no trace buffer"));
   if (appended) {
     metrics_.traces_written.add();
     return;
   }
+  damage_ = appended.status();
   metrics_.traces_dropped(drop_of(appended.status().code())).add();
   LOG_WARN("trace", "a trace was dropped: %s", appended.status().to_string().c_str());
 }
 
 // Counted as written when the buffer took them.
 void TraceWriter::count_late_drops() {
+  if (!buffer_) return;
   const uint64_t now = buffer_->dropped_later();
   metrics_.traces_dropped(TraceDrop::kBufferAway).add(now - late_drops_);
   late_drops_ = now;

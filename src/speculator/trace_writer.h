@@ -1,9 +1,10 @@
 // Takes finished requests off the decode thread: a queue bounded in requests and bytes, one thread,
 // one TraceBuffer. Full: drop and count. Removes what has expired, also where nothing is offered,
-// and says how full the buffer is.
+// and says how full the buffer is. A buffer that turns out to be damaged is given up for a new one.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -33,8 +34,11 @@ int64_t expires_at_ms(int64_t created_ms, int64_t asked_s, int64_t allowed_s);
 
 class TraceWriter {
  public:
+  // A new buffer in place of one that is damaged, which is closed by then. Writer's thread.
+  using BeginAnew = std::function<Result<std::unique_ptr<TraceBuffer>>(const Status& why)>;
+
   TraceWriter(std::unique_ptr<TraceBuffer> buffer, const TraceWriterOptions& options,
-              ServeMetrics& metrics);
+              ServeMetrics& metrics, BeginAnew begin_anew = nullptr);
   ~TraceWriter();  // writes what is queued
 
   // Decode thread. Never blocks. Takes the trace and the rows' pointers, or drops the request by
@@ -53,13 +57,18 @@ class TraceWriter {
   void write(const Finished& request);
   void remove_expired();
   void measure_buffer();
+  void begin_anew();
   void count_late_drops();
 
-  const std::unique_ptr<TraceBuffer> buffer_;
+  std::unique_ptr<TraceBuffer>
+      buffer_;  // writer's thread; null: it was damaged, and no new one could be had
+  const uint64_t record_bytes_max_;
+  const BeginAnew begin_anew_;
   const TraceWriterOptions options_;
   ServeMetrics& metrics_;
   uint64_t next_id_;         // writer's thread
   uint64_t late_drops_ = 0;  // writer's thread; of those that the metrics know
+  Status damage_;            // writer's thread; what the buffer has said of itself
   std::atomic<uint64_t> queued_bytes_{0};
   BoundedQueue<Finished> queue_;
   std::thread thread_;

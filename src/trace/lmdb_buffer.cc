@@ -16,6 +16,7 @@
 #include "base/file_lock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "trace/lmdb_check.h"
 #include "trace/lmdb_env.h"
 #include "trace/trace_buffer.h"
 
@@ -94,6 +95,7 @@ class LmdbBuffer final : public TraceBuffer {
 
   Status open_envs();
   Status prepare_traces();
+  Status find_map();
 
   Result<State> load_state(MDB_txn* txn) const;
   Status store_state(MDB_txn* txn, const State& state) const;
@@ -113,6 +115,8 @@ class LmdbBuffer final : public TraceBuffer {
   std::optional<FileLock> writer_lock_;
   LmdbEnv::Ptr traces_;                        // before its reader, so that it is closed after it
   std::unique_ptr<LmdbReader> traces_reader_;  // used with read_mutex_
+
+  const std::byte* map_begin_ = nullptr;  // writer
 
   std::mutex write_mutex_;
   std::mutex read_mutex_;
@@ -157,6 +161,9 @@ Status LmdbBuffer::open_envs() {
   Result<FileLock> open_lock = FileLock::acquire(in_dir("open.lock"), kOpenWaitMs);
   if (!open_lock) return open_lock.status();
 
+  if (writes) {
+    if (Status status = check_lmdb_file(in_dir("traces")); !status) return status;
+  }
   // Two generations: the one held, and one more while a stopped reader pins the pages of the first.
   const size_t map_bytes = writes ? 2 * options_.bytes_max + kMapReserveBytes : 0;
   Result<LmdbEnv::Ptr> traces = LmdbEnv::open(in_dir("traces"), map_bytes, kTracesFlags);
@@ -166,7 +173,8 @@ Status LmdbBuffer::open_envs() {
   Result<std::unique_ptr<LmdbReader>> reader = LmdbReader::open(*traces_);
   if (!reader) return reader.status();
   traces_reader_ = std::move(*reader);
-  return prepare_traces();
+  if (Status status = prepare_traces(); !status) return status;
+  return writes ? find_map() : Status::ok();
 }
 
 // The writer marks a new file as ours; a reader only looks. The writer's first write transaction
@@ -193,6 +201,19 @@ Status LmdbBuffer::prepare_traces() {
   }
   if (Status status = store_state(write.txn(), *state); !status) return status;
   return write.commit();
+}
+
+// It stays where it is: only a writer that opens makes it longer.
+Status LmdbBuffer::find_map() {
+  Result<MDB_txn*> txn = traces_reader_->begin();
+  if (!txn) return txn.status();
+  const ReadScope scope(traces_reader_.get());
+  MDB_val key = as_val(kMarkKey);
+  MDB_val mark{};
+  const int code = mdb_get(*txn, traces_->database(), &key, &mark);
+  if (code != 0) return traces_->error("read", code);
+  map_begin_ = map_begin_of(mark, traces_->page_bytes());
+  return Status::ok();
 }
 
 Result<State> LmdbBuffer::load_state(MDB_txn* txn) const {
@@ -304,6 +325,8 @@ Status LmdbBuffer::remove_record(MDB_cursor* cursor, uint64_t sequence, State& s
     const int found = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     if (found == MDB_NOTFOUND || (found == 0 && key_sequence(key) != sequence)) break;
     if (found != 0) return traces_->error("read", found);
+    if (!is_on_sound_page(value, map_begin_, traces_->page_bytes()))
+      return traces_->error("write", MDB_CORRUPTED);
     removed += value.mv_size;
     if (int code = mdb_cursor_del(cursor, 0); code != 0) return traces_->error("write", code);
   }
@@ -340,6 +363,7 @@ Status LmdbBuffer::remove_expired(int64_t now_ms) {
       if (code == MDB_NOTFOUND) break;
       if (code != 0) return traces_->error("read", code);
       const uint64_t sequence = key_sequence(key);
+      if (sequence < next) return traces_->error("read", MDB_CORRUPTED);
       next = sequence + 1;
       const Result<RecordHead> head = decode_head(as_bytes(value));
       if (!head || head->expires_ms == 0 || head->expires_ms > now_ms) continue;
@@ -372,6 +396,8 @@ Result<std::vector<StoredRecord>> LmdbBuffer::read(uint64_t after, size_t count,
         note_corrupt(raw.sequence, record.status());
       }
     }
+    if (records.empty() && batch->at_end && !traces_->is_in_place())
+      return Status::corrupt(traces_->path() + " was moved away: what comes is in a new one");
     if (!records.empty() || batch->at_end) return records;
     after = batch->last_seen;
   }
@@ -402,7 +428,7 @@ Result<RawBatch> LmdbBuffer::copy_out(uint64_t after, size_t count, size_t bytes
     batch.at_end = code == MDB_NOTFOUND;
     if (batch.at_end) break;
     RawRecord raw{.sequence = key_sequence(key), .bytes = {}};
-    if (raw.sequence == 0) return traces_->error("read", MDB_CORRUPTED);
+    if (raw.sequence <= batch.last_seen) return traces_->error("read", MDB_CORRUPTED);
     const Result<RecordHead> head = decode_head(as_bytes(value));
     const bool expired = head && head->expires_ms != 0 && head->expires_ms <= now_ms;
     const size_t record_bytes = head ? head->record_bytes : value.mv_size;

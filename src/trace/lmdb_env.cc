@@ -123,6 +123,7 @@ Status LmdbEnv::check_length() {
   MDB_stat page{};
   mdb_env_info(env_, &info);
   mdb_env_stat(env_, &page);
+  page_bytes_ = page.ms_psize;
   struct stat seen {};
   if (::stat(path_.c_str(), &seen) != 0) return error("stat", errno);
   const uint64_t needed = (info.me_last_pgno + 1) * uint64_t{page.ms_psize};
@@ -130,6 +131,15 @@ Status LmdbEnv::check_length() {
   if (static_cast<uint64_t>(seen.st_size) + slack >= needed) return Status::ok();
   return Status::corrupt(path_ + " is cut short (" + std::to_string(seen.st_size) + " of " +
                          std::to_string(needed) + " bytes): move it away to start a new one");
+}
+
+bool LmdbEnv::is_in_place() const {
+  int fd = -1;
+  struct stat there {
+  }, here{};
+  return mdb_env_get_fd(env_, &fd) == 0 && ::fstat(fd, &here) == 0 &&
+         ::stat(path_.c_str(), &there) == 0 && there.st_ino == here.st_ino &&
+         there.st_dev == here.st_dev;
 }
 
 Status LmdbEnv::grow_map(size_t map_bytes) {
@@ -161,6 +171,7 @@ Status LmdbEnv::error(const char* what, int code) const {
                              " is not a trace buffer: move it away or name another directory");
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
+    case MDB_CURSOR_FULL:
       return Status::corrupt(path_ + " is damaged: move it away to start a new one");
     case MDB_PANIC:
       return Status::io(path_ + " cannot be used any more after a failed write: open it again");

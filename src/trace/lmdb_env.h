@@ -31,6 +31,9 @@ class LmdbEnv {
   MDB_env* handle() const { return env_; }
   MDB_dbi database() const { return database_; }
   const std::string& path() const { return path_; }
+  size_t page_bytes() const { return page_bytes_; }
+  // False: another file, or none, lies there now; this one gets no more records.
+  bool is_in_place() const;
 
   // What LMDB said, as a Status that names the file.
   Status error(const char* what, int code) const;
@@ -57,6 +60,7 @@ class LmdbEnv {
   const std::string path_;
   MDB_env* env_ = nullptr;
   MDB_dbi database_ = 0;
+  size_t page_bytes_ = 0;
   int users_ = 0;  // guarded by the table of open environments
   std::shared_mutex map_mutex_;
 };

@@ -67,7 +67,11 @@ struct TrainLoop::Intake {
 Result<bool> TrainLoop::take_in() {
   window_.drop_expired(unix_ms());
   Intake intake;
-  if (leads()) intake = read_more();
+  if (leads()) {
+    Result<Intake> more = read_more();
+    if (!more) return more.status();
+    intake = std::move(*more);
+  }
   if (Status s = share(intake); !s) return s;
   if (!leads()) {
     if (Status s = read_up_to(intake.read_to); !s) return s;
@@ -83,11 +87,13 @@ Result<bool> TrainLoop::take_in() {
   return intake.some;
 }
 
-TrainLoop::Intake TrainLoop::read_more() {
+Result<TrainLoop::Intake> TrainLoop::read_more() {
   Intake intake = {.read_to = cursor_, .cursor = cursor_, .lag = figures_.lag_records, .vocab = {}};
   auto batch = seams_.buffer.read(cursor_, kReadRecords, kReadBytes);
   if (!batch) {
-    // The server may be creating or replacing the buffer: training goes on with what is there.
+    // It gets no more records: the server begins another, and the next trainer reads that one.
+    if (batch.status().code() == StatusCode::kCorrupt) return batch.status();
+    // The server may be creating the buffer: training goes on with what is there.
     LOG_WARN("train", "reading traces: %s", batch.status().to_string().c_str());
     return intake;
   }

@@ -89,7 +89,7 @@ class TrainLoop {
   Result<bool> to_read();
   Result<bool> take_in();
   struct Intake;
-  Intake read_more();
+  Result<Intake> read_more();
   Status share(Intake& intake) const;
   Status read_up_to(uint64_t sequence);
   void add(StoredRecord stored);

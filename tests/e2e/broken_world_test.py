@@ -10,6 +10,7 @@ import pathlib
 import random
 import resource
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -157,20 +158,33 @@ class Toy(Broken):
         foreign = (self.stopped(other) / "trainer.ckpt").read_bytes()
         self.spoil_checkpoint("of another target", lambda path: path.write_bytes(foreign))
 
-    def test_trace_file_with_a_random_page(self):
+    def spoil_page(self, name, pages_of):
+        """pages_of: of the file's bytes, from which pages one is taken."""
         rng = random.Random(3)
         server = self.serve()
+        aside = 0
         for _ in range(COUNT):
             self.learns(server)
             traces = self.stopped(server) / "traces" / "traces"
-            page = rng.randrange(2, traces.stat().st_size // 4096)
+            page = rng.choice(pages_of(traces.read_bytes()))
             with open(traces, "r+b") as file:
                 file.seek(4096 * page)
                 file.write(rng.randbytes(4096))
             server.start()
             self.learns(server)
-        self.tell("a page of random bytes in the trace file", f"set aside {server.metric('traces_set_aside_total'):.0f} times in the "
-                  "last run; serving and training go on")
+            aside += server.metric("traces_set_aside_total")
+        self.tell(f"a page of random bytes in the trace file, {name}", f"set aside {aside:.0f} times; serving and training go on")
+        return aside
+
+    def test_trace_file_with_a_random_page(self):
+        self.spoil_page("any", lambda file: range(2, len(file) // 4096))
+
+    def test_trace_file_with_a_random_page_of_its_tree(self):
+        """LMDB's page: its number, two bytes, flags (1 a branch, 2 a leaf). Some are of no use any more and may be anything."""
+        def pages_of(file):
+            head = lambda page: struct.unpack_from("<QHH", file, 4096 * page)
+            return [page for page in range(2, len(file) // 4096) if head(page)[0] == page and head(page)[2] in (1, 2)]
+        self.spoil_page("of its tree", pages_of)
 
     def test_trace_file_that_is_cut(self):
         server = self.serve()

@@ -20,7 +20,7 @@ class HeldBuffer final : public TraceBuffer {
   struct Shared {
     std::mutex mutex;
     std::condition_variable changed;
-    bool held = false, throws = false;
+    bool held = false, throws = false, damaged = false;
     std::vector<TraceRecord> records;
     int sweeps = 0, measured = 0;
     uint64_t bytes_max = 1u << 20;
@@ -31,6 +31,7 @@ class HeldBuffer final : public TraceBuffer {
     std::unique_lock lock(shared_.mutex);
     shared_.changed.wait(lock, [this] { return !shared_.held; });
     if (shared_.throws) throw std::runtime_error("out of memory");
+    if (shared_.damaged) return Status::corrupt("a page of other bytes");
     shared_.records.push_back(record);
     shared_.changed.notify_all();
     return shared_.records.size();
@@ -96,6 +97,11 @@ class TraceWriterTest : public testing::Test {
     writer_ =
         std::make_unique<TraceWriter>(std::make_unique<HeldBuffer>(shared_), options_, metrics_);
   }
+  // Where the buffer says that it is damaged.
+  void open_with(TraceWriter::BeginAnew begin_anew) {
+    writer_ = std::make_unique<TraceWriter>(std::make_unique<HeldBuffer>(shared_), options_,
+                                            metrics_, std::move(begin_anew));
+  }
   void offer(Request r) { writer_->offer(std::move(r.trace), r.rows); }
   void hold(bool held) {
     {
@@ -159,6 +165,32 @@ TEST_F(TraceWriterTest, AnExceptionCostsATraceAndNotTheServer) {
   writer_.reset();
   EXPECT_EQ(dropped(TraceDrop::kBufferIo), 1u);
   EXPECT_EQ(metrics_.speculator_errors.value(), 1u);
+}
+
+TEST_F(TraceWriterTest, ADamagedBufferIsGivenUpForANewOne) {
+  HeldBuffer::Shared anew;
+  int begun = 0;
+  open_with([&](const Status& why) -> Result<std::unique_ptr<TraceBuffer>> {
+    EXPECT_EQ(why.message(), "a page of other bytes");
+    ++begun;
+    return std::unique_ptr<TraceBuffer>(std::make_unique<HeldBuffer>(anew));
+  });
+  shared_.damaged = true;
+  for (int i = 0; i < 3; ++i) offer(request(10, 2));
+  writer_.reset();
+  EXPECT_EQ(begun, 1);
+  EXPECT_EQ(dropped(TraceDrop::kBufferIo), 1u);
+  EXPECT_EQ(anew.records.size(), 2u);
+}
+
+TEST_F(TraceWriterTest, WhereNoNewBufferCanBeHadTracesAreDropped) {
+  open_with([](const Status&) -> Result<std::unique_ptr<TraceBuffer>> {
+    return Status::io("a disk that refuses");
+  });
+  shared_.damaged = true;
+  for (int i = 0; i < 3; ++i) offer(request(10, 2));
+  writer_.reset();
+  EXPECT_EQ(dropped(TraceDrop::kBufferIo), 3u);
 }
 
 TEST_F(TraceWriterTest, ARequestMayAskForLessTimeAndForNoMore) {

@@ -335,6 +335,66 @@ TEST_F(LmdbBuffer, AFileCutShortIsRefused) {
   }
 }
 
+// Overwrites a part of a page of the file.
+void spoil(const std::string& path, std::streamoff at, size_t count, std::mt19937& rng) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(at);
+  for (size_t i = 0; i < count; ++i) file.put(static_cast<char>(rng()));
+  ASSERT_TRUE(file.flush());
+}
+
+// Whichever page it is, whole or in part: refused at the opening, or found before it does harm, or
+// no harm. LMDB by itself aborts, touches what is not mapped, or never comes back.
+TEST_F(LmdbBuffer, NoDamagedPageHarmsTheWriter) {
+  constexpr uint64_t kBytesMax = 300u << 10;
+  {
+    auto writer = open(Role::kWriter, kBytesMax);
+    for (uint32_t i = 0; i < 20; ++i) ASSERT_TRUE(writer->append(sample_record(i, kMedium)));
+  }
+  const std::string path = dir_ / "buffer/traces";
+  const std::string whole = *read_file(path);
+  const auto pages = static_cast<std::streamoff>(whole.size() / 4096);
+  std::mt19937 rng(5);
+  int refused = 0, found = 0;
+  for (std::streamoff page = 2; page < pages; ++page) {
+    for (const size_t count : {size_t{4096}, size_t{1}, size_t{16}}) {
+      const size_t from = count == 4096 ? 0 : rng() % 64;
+      ASSERT_TRUE(write_file_atomically(path, whole));
+      spoil(path, page * 4096 + static_cast<std::streamoff>(from), count, rng);
+      // Exits with 0: worked on; 1: refused; 2: found later.
+      const pid_t child = ::fork();
+      if (child == 0) {
+        ::alarm(60);
+        auto writer = try_open(Role::kWriter, kBytesMax);
+        if (!writer) ::_exit(writer.status().code() == StatusCode::kCorrupt ? 1 : 3);
+        Status status = (*writer)->remove_expired(5);
+        for (uint32_t i = 0; status && i < 8; ++i)
+          status = (*writer)->append(sample_record(100 + i, kMedium)).status();
+        ::_exit(status ? 0 : status.code() == StatusCode::kCorrupt ? 2 : 4);
+      }
+      int end = 0;
+      ASSERT_EQ(::waitpid(child, &end, 0), child);
+      ASSERT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) <= 2)
+          << "page " << page << ", " << count << " bytes from " << from << ": " << end;
+      refused += WEXITSTATUS(end) == 1;
+      found += WEXITSTATUS(end) == 2;
+    }
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_GT(found, pages / 2);  // most pages are records'
+}
+
+TEST_F(LmdbBuffer, AReaderOfAFileThatWasMovedAwaySaysSo) {
+  auto writer = open(Role::kWriter);
+  auto reader = open(Role::kReader);
+  ASSERT_TRUE(writer->append(sample_record(1, kMedium)));
+  EXPECT_EQ(reader->read(0, 10, 1 << 20)->size(), 1u);
+  EXPECT_TRUE(reader->read(1, 10, 1 << 20)->empty());
+  writer.reset();
+  std::filesystem::rename(dir_ / "buffer", dir_ / "buffer.bad");
+  EXPECT_EQ(reader->read(1, 10, 1 << 20).status().code(), StatusCode::kCorrupt);
+}
+
 TEST_F(LmdbBuffer, ReadOnlyDirectoryIsOneClearSentence) {
   ASSERT_TRUE(make_dirs(dir_ / "buffer"));
   ASSERT_EQ(::chmod((dir_ / "buffer").c_str(), 0555), 0);

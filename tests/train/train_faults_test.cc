@@ -1,5 +1,6 @@
 // What stands in the loop's way: records that cannot be learnt from or kill, checkpoints that
 // cannot be gone on from. The others, and training, go on.
+#include <filesystem>
 #include <set>
 
 #include "base/clock.h"
@@ -111,6 +112,15 @@ TEST_F(TrainFaults, AskedToLeaveItLeavesTheReplayOff) {
   EXPECT_EQ(learner_.replayed, 1);
   EXPECT_EQ(loop.figures().published, 0u);
   EXPECT_TRUE(read_checkpoint(options_.checkpoint_path));
+}
+
+// The server has set it aside and writes into another one, which the next trainer reads.
+TEST_F(TrainFaults, ABufferThatWasMovedAwayEndsIt) {
+  append(4);
+  TrainLoop loop(options_, seams());
+  ASSERT_TRUE(loop.run([] { return false; }).is_ok());
+  std::filesystem::rename(dir_ / "traces", dir_ / "traces.bad");
+  EXPECT_EQ(loop.run([] { return false; }).code(), StatusCode::kCorrupt);
 }
 
 TEST_F(TrainFaults, AForeignCheckpointIsSetAside) {
