@@ -1,6 +1,7 @@
 // The layout of dir/traces is known in this one file: writing, dropping and reading agree on it.
 // One unnamed database, keys of 12 bytes, sequence then piece, both big-endian so that LMDB's byte
 // order is ours (docs/trace-format.md). Sequence 0 holds the mark and the state.
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,6 +72,28 @@ struct RawRecord {
   std::vector<std::byte> bytes;
 };
 
+// What was read of the map stays this process's, gigabytes by and by, unless it is let go; it stays
+// in the page cache. For a transaction that only reads: others have pages on the heap.
+class PagesRead {
+ public:
+  explicit PagesRead(size_t page_bytes) : page_bytes_(page_bytes) {}
+  ~PagesRead() {
+    if (first_ < end_) ::madvise(reinterpret_cast<void*>(first_), end_ - first_, MADV_DONTNEED);
+  }
+  PagesRead(const PagesRead&) = delete;
+  PagesRead& operator=(const PagesRead&) = delete;
+
+  void add(const MDB_val& value) {
+    const auto begin = reinterpret_cast<uintptr_t>(value.mv_data);
+    first_ = std::min(first_, begin / page_bytes_ * page_bytes_);
+    end_ = std::max(end_, begin / page_bytes_ * page_bytes_ + page_bytes_);
+  }
+
+ private:
+  const size_t page_bytes_;
+  uintptr_t first_ = UINTPTR_MAX, end_ = 0;
+};
+
 struct RawBatch {
   std::vector<RawRecord> records;
   uint64_t last_seen = 0;  // everything up to it was looked at
@@ -108,7 +131,8 @@ class LmdbBuffer final : public TraceBuffer {
   bool clear_stale_readers();
 
   Result<RawBatch> copy_out(uint64_t after, size_t count, size_t bytes_max);
-  Status copy_record(MDB_cursor* cursor, MDB_val& key, MDB_val& value, RawRecord& into) const;
+  Status copy_record(MDB_cursor* cursor, MDB_val& key, MDB_val& value, RawRecord& into,
+                     PagesRead& pages) const;
   void note_corrupt(uint64_t sequence, const Status& why);
 
   TraceBufferOptions options_;  // const after open, as are the next four
@@ -412,6 +436,7 @@ Result<RawBatch> LmdbBuffer::copy_out(uint64_t after, size_t count, size_t bytes
   Result<CursorPtr> cursor = open_cursor(*txn);
   if (!cursor) return cursor.status();
 
+  PagesRead pages(traces_->page_bytes());
   RawBatch batch{.records = {}, .last_seen = after, .at_end = false};
   const int64_t now_ms = unix_ms();
   size_t bytes = 0;
@@ -435,7 +460,7 @@ Result<RawBatch> LmdbBuffer::copy_out(uint64_t after, size_t count, size_t bytes
     if (!expired && !batch.records.empty() && bytes + record_bytes > bytes_max) break;
     batch.last_seen = raw.sequence;
     if (expired) continue;
-    if (Status status = copy_record(cursor->get(), key, value, raw); !status) return status;
+    if (Status status = copy_record(cursor->get(), key, value, raw, pages); !status) return status;
     bytes += raw.bytes.size();
     batch.records.push_back(std::move(raw));
   }
@@ -443,12 +468,14 @@ Result<RawBatch> LmdbBuffer::copy_out(uint64_t after, size_t count, size_t bytes
 }
 
 // From the piece that the cursor stands on to the last one of the same sequence.
-Status LmdbBuffer::copy_record(MDB_cursor* cursor, MDB_val& key, MDB_val& value,
-                               RawRecord& into) const {
+Status LmdbBuffer::copy_record(MDB_cursor* cursor, MDB_val& key, MDB_val& value, RawRecord& into,
+                               PagesRead& pages) const {
   int code = 0;
   while (code == 0 && key_sequence(key) == into.sequence) {
     const std::span<const std::byte> piece = as_bytes(value);
+    if (piece.size() > kPieceBytes) return traces_->error("read", MDB_CORRUPTED);
     into.bytes.insert(into.bytes.end(), piece.begin(), piece.end());
+    pages.add(value);
     code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
   }
   return code == 0 || code == MDB_NOTFOUND ? Status::ok() : traces_->error("read", code);
