@@ -80,6 +80,9 @@ class DraftService {
     const KeptRows* rows = nullptr;  // nullptr: the chain cannot draft here
     int32_t next = 0;                // newest token, not decoded yet
     int32_t depth_max = 0;
+    // Whether the request's grammar lets this token follow those it was asked of before in this
+    // step; not asked again behind a no. Empty: nothing is bounded.
+    std::function<bool(int32_t token)> allows;
     std::vector<int32_t> tokens;  // out
     std::vector<float> probs;     // out; 1 for repeated text
     int64_t version = 0;          // out: of the chain that drafted, 0: none did
@@ -196,7 +199,7 @@ class DraftService {
   void probe(std::vector<Draft>& drafts);
   double run_chain(Version& version, std::vector<Draft*> drafts);
   bool goes_on(const Draft& draft, size_t active, double next_ms, int rows) const;
-  void take_token(Version& version, Draft& draft) const;
+  bool take_token(Version& version, Draft& draft) const;
   void go_on_behind(Draft& draft) const;
   void cut(std::vector<Draft>& drafts, int32_t drafts_max, double draft_ms);
   void share_cost(std::vector<Draft>& drafts, double draft_ms);

@@ -32,11 +32,17 @@ struct DraftService::Draft {
   DraftArm repeat_arm = DraftArm::kNone;
   int repeat_bucket = 0;
   bool chained = false;
-  bool probed = false;  // verified even where it is not expected to pay
+  bool probed = false;     // verified even where it is not expected to pay
+  bool forbidden = false;  // the grammar has refused a token: it ends there
   ChainWish chain;
   // The draft as it stands, and the chance that each token is reached and taken.
   std::vector<Drafted> marks;
   std::vector<double> survival;
+
+  bool allows(int32_t token) {
+    if (!forbidden && wish->allows) forbidden = !wish->allows(token);
+    return !forbidden;
+  }
 };
 
 // The step before this one is over: what it took, if it was a step of generating slots and nothing
@@ -185,10 +191,12 @@ void DraftService::choose(std::vector<Draft>& drafts, int32_t drafts_max) {
   if (options_.adaptive && drafts_max > 0) probe(drafts);
   for (Draft& draft : drafts) {
     if (draft.chained) continue;
+    size_t depth = 0;
+    while (depth < draft.chances.repeat.size() && draft.allows(draft.repeat[depth])) ++depth;
+    draft.repeat.resize(depth);
     draft.survival = draft.chances.repeat;
-    draft.marks.assign(draft.survival.size(),
-                       {draft.repeat_arm, static_cast<int8_t>(draft.repeat_bucket)});
-    draft.repeat.resize(draft.survival.size());
+    draft.survival.resize(depth);
+    draft.marks.assign(depth, {draft.repeat_arm, static_cast<int8_t>(draft.repeat_bucket)});
   }
 }
 
@@ -229,13 +237,20 @@ void DraftService::probe(std::vector<Draft>& drafts) {
   nearest->chained = nearest->probed = true;
 }
 
-// The chain's newest token, with what its own probability says of it.
-void DraftService::take_token(Version& version, Draft& draft) const {
+// The chain's newest token, with what its own probability says of it. One that the grammar forbids
+// was drafted for nothing: the version is known to be refused there, the token itself not tried.
+bool DraftService::take_token(Version& version, Draft& draft) const {
   const auto position = static_cast<int>(draft.marks.size());
+  if (!draft.allows(draft.chain.tokens.back())) {
+    version.stats.observe(draft.slot->kind, position, -1, false);
+    if (position == 0) ++draft.slot->block.first_tried;
+    return false;
+  }
   const int bucket = prob_bucket(draft.chain.probs.back());
   const double before = draft.survival.empty() ? 1 : draft.survival.back();
   draft.marks.push_back({DraftArm::kChain, static_cast<int8_t>(bucket)});
   draft.survival.push_back(before * version.stats.rate(draft.slot->kind, position, bucket));
+  return true;
 }
 
 // Is one more token of this chain expected to bring more than its time is worth?
@@ -274,12 +289,11 @@ double DraftService::run_chain(Version& version, std::vector<Draft*> drafts) {
     std::vector<Draft*> took, active;
     for (Draft* draft : drafts) {
       if (draft->chain.tokens.size() <= draft->marks.size()) continue;  // rows were missing
-      if (draft->chain.probs.back() < options_.prob_min) {
+      if (draft->chain.probs.back() < options_.prob_min || !take_token(version, *draft)) {
         draft->chain.tokens.pop_back();
         draft->chain.probs.pop_back();
         continue;
       }
-      take_token(version, *draft);
       ++step_rows;
       took.push_back(draft);
     }
@@ -322,7 +336,7 @@ void DraftService::go_on_behind(Draft& draft) const {
   double reached = draft.survival.back();
   for (size_t i = 0; i < more.size(); ++i) {
     reached *= behind_.rate(slot.kind, static_cast<int>(i), bucket);
-    if (reached < kSurvivalMin) break;
+    if (reached < kSurvivalMin || !draft.allows(more[i])) break;
     draft.chain.tokens.push_back(more[i]);
     draft.chain.probs.push_back(1);
     draft.marks.push_back({DraftArm::kBehind, static_cast<int8_t>(bucket)});

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "common.h"
+#include "sampling.h"
 #include "speculative.h"
 #include "speculator/measure_steps.h"
 #include "speculator/scoped_timer.h"
@@ -17,6 +18,15 @@ constexpr uint64_t kWantedEvery = 1024;    // draft() calls: what was put away c
 constexpr uint64_t kFailuresLogged = 100;  // of so many one
 constexpr int32_t kReplayDepth = 3;        // of a manifest's accept length, about
 constexpr int64_t kExpirySecondsMax = 1'000'000'000'000;
+
+// Along the draft with a copy of the grammar: what is served keeps its own.
+std::function<bool(int32_t)> allowed_by(const common_sampler* sampler) {
+  if (!common_sampler_has_grammar(sampler)) return {};
+  return [sampler, copy = std::shared_ptr<common_sampler>()](int32_t token) mutable {
+    if (!copy) copy.reset(common_sampler_clone_grammar(sampler), common_sampler_free);
+    return common_sampler_grammar_takes(copy.get(), token);
+  };
+}
 
 }  // namespace
 
@@ -153,6 +163,7 @@ void Speculator::make_wishes(const std::vector<common_speculative_draft_params>&
     wish.slot = static_cast<int32_t>(i);
     wish.next = params[i].id_last;
     wish.depth_max = params[i].n_max > 0 ? params[i].n_max : kDraftDepthMax;
+    wish.allows = allowed_by(params[i].smpl);
     if (slot.rows != nullptr && !slot.rows->rows.empty() &&
         slot.rows->rows.size() == static_cast<size_t>(params[i].pos0)) {
       wish.rows = options_.chain ? slot.rows : nullptr;

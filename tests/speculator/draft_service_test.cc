@@ -64,9 +64,10 @@ class DraftServiceTest : public testing::Test {
     request.depth_max = depth_max;
     service_->request_start(slot, request);
   }
-  std::vector<int32_t> draft(int32_t slot, int32_t next, bool rows = true,
-                             int32_t drafts_max = 64) {
+  std::vector<int32_t> draft(int32_t slot, int32_t next, bool rows = true, int32_t drafts_max = 64,
+                             std::function<bool(int32_t)> allows = {}) {
     std::vector<DraftService::Wish> wishes(1);
+    wishes[0].allows = std::move(allows);
     wishes[0].slot = slot;
     wishes[0].rows = rows ? &rows_ : nullptr;
     wishes[0].next = next;
@@ -148,6 +149,75 @@ TEST_F(DraftServiceTest, WhatAGrammarRefusesSaysNothingOfTheOthers) {
   const double before = serve(false, 50);
   EXPECT_LT(serve(true, 200), 0.5) << "what is never taken is not drafted";
   EXPECT_GE(serve(false, 10), 0.8 * before);
+}
+
+// The grammar is asked along the draft, and not again behind a no.
+TEST_F(DraftServiceTest, ATokenThatTheGrammarForbidsEndsTheDraft) {
+  std::vector<int32_t> asked;
+  const auto without = [&](int32_t forbidden) {
+    return [&asked, forbidden](int32_t token) {
+      asked.push_back(token);
+      return token != forbidden;
+    };
+  };
+  make();
+  start(0, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 2, 3, 4, 5, 6, 7, 8});
+  service_->token_served(0, 9);
+  ASSERT_GT(draft(0, 9).size(), 2u);
+  EXPECT_EQ(draft(0, 9, true, 64, without(12)), (std::vector<int32_t>{10, 11}));
+  EXPECT_EQ(asked, (std::vector<int32_t>{10, 11, 12}));
+  service_->stepped(0, 2);
+  EXPECT_EQ(service_->figures(DraftArm::kRequestText).drafted, 2u);
+
+  DraftServiceOptions options;
+  options.adaptive = false;
+  make(options);
+  auto drafter = std::make_unique<Counting>(1);
+  const int* calls = &drafter->calls;
+  service_->adopt(std::move(drafter), 3.5, 3);
+  start(0, {});
+  asked.clear();
+  EXPECT_EQ(draft(0, 5, true, 64, without(102)), (std::vector<int32_t>{100, 101}));
+  EXPECT_EQ(asked, (std::vector<int32_t>{100, 101, 102}));
+  EXPECT_EQ(*calls, 3) << "nothing is drafted behind it";
+}
+
+// Chain, then text that goes on behind it.
+TEST_F(DraftServiceTest, TextBehindAChainIsHeldAgainstTheGrammarToo) {
+  make();
+  service_->adopt(std::make_unique<Counting>(1, 0.99f), 3.5, 3);
+  start(0, {100, 101, 102, 103, 104, 105, 106, 50, 51, 52, 53, 5});
+  const auto ends_before = [this](int32_t forbidden) {
+    for (int i = 0; i < 50; ++i) {
+      const auto count = static_cast<int32_t>(
+          draft(0, 5, true, 64, [=](int32_t token) { return token != forbidden; }).size());
+      service_->stepped(0, count);
+    }
+    return draft(0, 5, true, 64, [=](int32_t token) { return token != forbidden; });
+  };
+  ASSERT_GT(ends_before(0).size(), 4u);
+  EXPECT_EQ(ends_before(104), (std::vector<int32_t>{100, 101, 102, 103}));
+}
+
+// It was drafted for nothing: a chain whose tokens are always forbidden is soon left alone.
+TEST_F(DraftServiceTest, ForbiddenTokensCountAgainstDraftingThem) {
+  make();
+  auto drafter = std::make_unique<Counting>(1);
+  const int* calls = &drafter->calls;
+  service_->adopt(std::move(drafter), 3.5, 3);
+  ServiceRequest request;
+  request.grammar = true;
+  service_->request_start(0, request);
+  const auto calls_of = [&](int steps) {
+    const int before = *calls;
+    for (int i = 0; i < steps; ++i) {
+      EXPECT_TRUE(draft(0, 5, true, 64, [](int32_t) { return false; }).empty());
+      service_->stepped(0, 0);
+    }
+    return *calls - before;
+  };
+  EXPECT_GT(calls_of(100), 0);
+  EXPECT_LT(calls_of(100), 10);
 }
 
 TEST_F(DraftServiceTest, AnErrorCostsTheDraftAndNothingElse) {
