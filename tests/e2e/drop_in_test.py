@@ -242,6 +242,32 @@ class WithDraft(unittest.TestCase):
         return answer
 
 
+class Grammars(unittest.TestCase):
+    def test_what_is_forbidden_is_not_drafted(self):
+        """The prompt's text proposes what the grammar forbids, here and there; of the rest all is accepted."""
+        turns = 4 * '["left", "right", "left", "right"]'
+        schema = {"type": "array", "items": {"enum": ["left", "up"]}, "minItems": 12, "maxItems": 12}
+        shape = {"type": "json_schema", "json_schema": {"name": "turns", "schema": schema, "strict": True}}
+        asked = [("/completion", {"prompt": 2 * (turns + "\n"), "json_schema": schema, "n_predict": 80}),
+                 ("/completion", {"prompt": 8 * "left, right, ", "grammar": 'root ::= (("left" | "up") ", "){12}'}),
+                 ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Repeat this list of turns: " + turns}],
+                                           "max_tokens": 80, "response_format": shape})]
+        names = "spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total"
+        flags = ["--draft-arms", "ngram", "--train", "off", "--deterministic", "on", "-c", "2048"]
+        with Server(BUILD, MODEL, *ONE_SLOT, *flags) as server:
+            for i, (path, body) in enumerate(asked):
+                with self.subTest(path, body=body):
+                    body = {"temperature": 0, "cache_prompt": False, **body}
+                    before = count(server, *names)
+                    answer = post(server, path, body, {"X-Aurora-Figures": "on", "X-Aurora-Tenant": str(i)})
+                    counted = [after - then for after, then in zip(count(server, *names), before)]
+                    self.assertEqual(without(answer), without(post(server, path, body, OFF)))
+                    self.assertEqual([answer["aurora"]["drafted"], answer["aurora"]["accepted"]], counted)
+                    self.assertEqual([answer["timings"]["draft_n"], answer["timings"]["draft_n_accepted"]], counted)
+                    self.assertGreater(counted[0], 8)
+                    self.assertEqual(*counted)
+
+
 class Streams(unittest.TestCase):
     def test_several_answers_begin_once(self):
         with Server(BUILD, MODEL, "-t", "1", "-c", "2048", "-np", "2", "--train", "off") as server:
