@@ -1,6 +1,7 @@
 // The speculator's way to the draft service: what llama.cpp's server asks for and tells, in the
 // service's words. Capture is in speculator.cc.
 #include <algorithm>
+#include <cmath>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -19,12 +20,22 @@ constexpr uint64_t kFailuresLogged = 100;  // of so many one
 constexpr int32_t kReplayDepth = 3;        // of a manifest's accept length, about
 constexpr int64_t kExpirySecondsMax = 1'000'000'000'000;
 
-// Along the draft with a copy of the grammar: what is served keeps its own.
+// Along the draft with a copy of the slot's grammar, which stays where it is.
 std::function<bool(int32_t)> allowed_by(const common_sampler* sampler) {
-  if (!common_sampler_has_grammar(sampler)) return {};
-  return [sampler, copy = std::shared_ptr<common_sampler>()](int32_t token) mutable {
-    if (!copy) copy.reset(common_sampler_clone_grammar(sampler), common_sampler_free);
-    return common_sampler_grammar_takes(copy.get(), token);
+  const llama_sampler* grammar = common_sampler_get_grammar(sampler);
+  if (grammar == nullptr) return {};
+  return [grammar, copy = std::shared_ptr<llama_sampler>()](int32_t token) mutable {
+    if (!copy) copy.reset(llama_sampler_clone(grammar), llama_sampler_free);
+    llama_token_data one{token, 1, 0};
+    llama_token_data_array alone{&one, 1, -1, false};
+    llama_sampler_apply(copy.get(), &alone);
+    if (one.logit == -INFINITY) return false;  // to accept it may end the process
+    try {
+      llama_sampler_accept(copy.get(), token);
+    } catch (const std::exception&) {
+      return false;
+    }
+    return true;
   };
 }
 
