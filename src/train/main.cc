@@ -208,14 +208,16 @@ int join_and_serve(const TrainOptions& options, bool kept) {
   return status ? 0 : fail(status, 1);
 }
 
-// Threads that wait for each other must not spin: in the idle class the one that is waited for may
-// not run at all. OpenBLAS gives up spinning after 2^4 cycles.
+// Threads that wait for each other spin for some microseconds at most: in the idle class the one
+// that is waited for may not run at all. A sleep and a wake-up cost more than that, hundreds of
+// times a step. OpenBLAS gives up after 2^16 cycles.
 void live_beside_others(const TrainOptions& options, char** argv) {
   lower_priority(options.nice);
   offer_to_oom_killer();
   const std::string threads = std::to_string(options.learn.threads);
   restart_with({{"OMP_WAIT_POLICY", "passive"},
-                {"OPENBLAS_THREAD_TIMEOUT", "4"},
+                {"GOMP_SPINCOUNT", "2000"},
+                {"OPENBLAS_THREAD_TIMEOUT", "16"},
                 {"OMP_NUM_THREADS", threads, true},
                 {"OPENBLAS_NUM_THREADS", threads, true}},
                argv);
