@@ -36,7 +36,17 @@ Result<bool> TrainLoop::to_read() {
 bool TrainLoop::wants_records() {
   if (!window_.has_work()) return true;
   if (options_.once) return false;
-  return window_.untrained() < kUntrainedMax || figures_.lag_records > kLagMax;
+  if (window_.untrained() < kUntrainedMax) return true;
+  look_at_lag();
+  return figures_.lag_records > kLagMax;
+}
+
+// While nothing is read, nobody else says how far the buffer has run ahead.
+void TrainLoop::look_at_lag() {
+  const int64_t now = steady_us();
+  if (static_cast<double>(now - lag_us_) / 1e6 < options_.lag_look_every_s) return;
+  lag_us_ = now;
+  if (auto lag = seams_.buffer.records_after(cursor_)) figures_.lag_records = *lag;
 }
 
 // Counted by cause. Records of other targets are no news in a shared buffer.

@@ -39,6 +39,7 @@ struct TrainLoopOptions {
   int publish_every_records = 16;  // further ones between two offers
   double checkpoint_every_s = 30;  // and at least 50 times what the last one took
   double status_every_s = 2;
+  double lag_look_every_s = 10;  // while nothing is read
   bool once = false;      // leave when the buffer is drained and every record has had its passes
   bool branches = false;  // refused rows are learnt from; otherwise they take no memory
   uint64_t seed = 1;
@@ -96,6 +97,7 @@ class TrainLoop {
   void follow_reset(uint64_t last_sequence);
   bool usable(const StoredRecord& stored);
   bool wants_records();
+  void look_at_lag();
   std::vector<int64_t> new_vocab();
   using Parts = std::vector<std::shared_ptr<const TraceRecord>>;
   Parts parts_of(const std::shared_ptr<const TraceRecord>& record) const;
@@ -143,7 +145,7 @@ class TrainLoop {
   uint64_t vocab_at_ = 0;     // the same at the last look at the vocabulary
   uint64_t steps_at_offer_ = 0;
   double loss_first_ = 0;
-  int64_t checkpoint_us_ = 0, checkpoint_cost_us_ = 0, status_us_ = 0;
+  int64_t checkpoint_us_ = 0, checkpoint_cost_us_ = 0, status_us_ = 0, lag_us_ = 0;
   int failures_ = 0;              // steps in a row in which nothing was learnt
   TryNote tries_;                 // alone only: ranks end each other
   std::map<Piece, int> strikes_;  // of records that failed alone

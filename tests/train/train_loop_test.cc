@@ -59,6 +59,23 @@ TEST_F(TrainLoopTest, TheGateKeepsBackWhatIsNotBetter) {
   EXPECT_FALSE(registry_->newest("toy")->has_value());
 }
 
+// A server that serves faster than this machine learns: the newest traffic comes in, though what
+// was read before has not had a pass.
+TEST_F(TrainLoopTest, WhatTheServerWritesMeanwhileComesIn) {
+  options_.once = false;
+  options_.lag_look_every_s = 0;
+  options_.window.holdout_every = 0;
+  options_.columns_per_step = 5;  // a record a step
+  append(100);
+  TrainLoop loop(options_, seams());
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(loop.step().is_ok());
+  EXPECT_GT(loop.figures().lag_records, 0u) << "it has enough to do";
+  append(200);
+  for (int i = 0; i < 12; ++i) ASSERT_TRUE(loop.step().is_ok());
+  EXPECT_LE(loop.figures().lag_records, 128u);
+  EXPECT_GE(loop.figures().lag_records, 100u);
+}
+
 // Seven served tokens in segments of three: three of them, each with books of its own.
 TEST_F(TrainLoopTest, SegmentsHaveTheirPassesOverARestart) {
   options_.window.segments.tokens_max = 3;
