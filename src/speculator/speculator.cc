@@ -222,6 +222,7 @@ void Speculator::token_served(int32_t slot_id, int32_t token) {
   (slot->rollout() ? serve_.rollout_tokens : serve_.generated_tokens).add();
   if (slot->rollout()) return;
   serve_.versions.token(slot->version);
+  if (slot->speculates()) fall_watch_.token();
   const int64_t now_us = steady_us();
   Histogram& waited = slot->trace.served() > 1 ? serve_.next_token_s : serve_.first_token_s;
   waited.observe(static_cast<double>(now_us - slot->token_us) * 1e-6);
@@ -344,6 +345,7 @@ void Speculator::finish_step(int32_t slot_id, int32_t last_position, bool output
 void Speculator::count_step(Slot& slot) {
   serve_.target_steps.add();
   serve_.versions.step(slot.version);
+  if (slot.speculates() && fall_watch_.step()) schedule_.traffic_moved(steady_us());
 }
 
 void Speculator::accept(int32_t slot_id, int32_t accepted) {

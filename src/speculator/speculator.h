@@ -22,6 +22,7 @@
 #include "speculator/draft_engine.h"
 #include "speculator/draft_loader.h"
 #include "speculator/draft_service.h"
+#include "speculator/fall_watch.h"
 #include "speculator/law.h"
 #include "speculator/request_figures.h"
 #include "speculator/slot_trace.h"
@@ -154,6 +155,7 @@ class Speculator : public Seam {
 
   std::optional<CoreLender> lender_;  // as long as this lives: any thread may use it
   CoreSchedule schedule_;
+  FallWatch fall_watch_;
   int32_t threads_max_ = 1;  // as the server was started
   int32_t threads_ = 1;      // of the steps now
 

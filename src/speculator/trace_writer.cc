@@ -69,7 +69,6 @@ void TraceWriter::offer(SlotTrace trace, const std::vector<KeptRowPtr>& rows) {
 }
 
 void TraceWriter::run() {
-  int64_t sweep_us = 0, measure_us = 0;
   while (true) {
     auto request = queue_.pop(std::chrono::milliseconds(1000));
     metrics_.trace_queue_depth.set(static_cast<double>(queue_.size()));
@@ -77,19 +76,28 @@ void TraceWriter::run() {
       write_guarded(*request);
       queued_bytes_ -= request->bytes;
     }
-    count_late_drops();
+    if (buffer_) tend();
     if (!request && queue_.closed()) return;
+  }
+}
+
+// What the buffer wants beside records.
+void TraceWriter::tend() {
+  try {
+    count_late_drops();
     const int64_t now_us = steady_us();
-    if (!buffer_) continue;
-    if (now_us >= sweep_us) {
-      sweep_us = now_us + kExpirySweepUs;
+    if (now_us >= sweep_us_) {
+      sweep_us_ = now_us + kExpirySweepUs;
       remove_expired();
     }
-    if (now_us >= measure_us) {
-      measure_us = now_us + kMeasureUs;
+    if (now_us >= measure_us_) {
+      measure_us_ = now_us + kMeasureUs;
       measure_buffer();
     }
     if (damage_.code() == StatusCode::kCorrupt && begin_anew_) begin_anew();
+  } catch (const std::exception& e) {
+    metrics_.speculator_errors.add();
+    LOG_WARN("trace", "the trace buffer is left alone for now: %s", e.what());
   }
 }
 
@@ -166,7 +174,6 @@ void TraceWriter::write(const Finished& request) {
 
 // Counted as written when the buffer took them.
 void TraceWriter::count_late_drops() {
-  if (!buffer_) return;
   const uint64_t now = buffer_->dropped_later();
   metrics_.traces_dropped(TraceDrop::kBufferAway).add(now - late_drops_);
   late_drops_ = now;

@@ -55,6 +55,7 @@ class TraceWriter {
   void run();
   void write_guarded(const Finished& request);
   void write(const Finished& request);
+  void tend();
   void remove_expired();
   void measure_buffer();
   void begin_anew();
@@ -66,9 +67,10 @@ class TraceWriter {
   const BeginAnew begin_anew_;
   const TraceWriterOptions options_;
   ServeMetrics& metrics_;
-  uint64_t next_id_;         // writer's thread
-  uint64_t late_drops_ = 0;  // writer's thread; of those that the metrics know
-  Status damage_;            // writer's thread; what the buffer has said of itself
+  uint64_t next_id_;                       // writer's thread
+  uint64_t late_drops_ = 0;                // writer's thread; of those that the metrics know
+  Status damage_;                          // writer's thread; what the buffer has said of itself
+  int64_t sweep_us_ = 0, measure_us_ = 0;  // writer's thread; when they are due
   std::atomic<uint64_t> queued_bytes_{0};
   BoundedQueue<Finished> queue_;
   std::thread thread_;

@@ -1,7 +1,6 @@
 // The layout of dir/traces is known in this one file: writing, dropping and reading agree on it.
 // One unnamed database, keys of 12 bytes, sequence then piece, both big-endian so that LMDB's byte
 // order is ours (docs/trace-format.md). Sequence 0 holds the mark and the state.
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include "base/log.h"
 #include "trace/lmdb_check.h"
 #include "trace/lmdb_env.h"
+#include "trace/pages_read.h"
 #include "trace/trace_buffer.h"
 
 namespace aurora {
@@ -70,28 +70,6 @@ static_assert(sizeof(State) == 24);
 struct RawRecord {
   uint64_t sequence = 0;
   std::vector<std::byte> bytes;
-};
-
-// What was read of the map stays this process's, gigabytes by and by, unless it is let go; it stays
-// in the page cache. For a transaction that only reads: others have pages on the heap.
-class PagesRead {
- public:
-  explicit PagesRead(size_t page_bytes) : page_bytes_(page_bytes) {}
-  ~PagesRead() {
-    if (first_ < end_) ::madvise(reinterpret_cast<void*>(first_), end_ - first_, MADV_DONTNEED);
-  }
-  PagesRead(const PagesRead&) = delete;
-  PagesRead& operator=(const PagesRead&) = delete;
-
-  void add(const MDB_val& value) {
-    const auto begin = reinterpret_cast<uintptr_t>(value.mv_data);
-    first_ = std::min(first_, begin / page_bytes_ * page_bytes_);
-    end_ = std::max(end_, begin / page_bytes_ * page_bytes_ + page_bytes_);
-  }
-
- private:
-  const size_t page_bytes_;
-  uintptr_t first_ = UINTPTR_MAX, end_ = 0;
 };
 
 struct RawBatch {
@@ -475,7 +453,7 @@ Status LmdbBuffer::copy_record(MDB_cursor* cursor, MDB_val& key, MDB_val& value,
     const std::span<const std::byte> piece = as_bytes(value);
     if (piece.size() > kPieceBytes) return traces_->error("read", MDB_CORRUPTED);
     into.bytes.insert(into.bytes.end(), piece.begin(), piece.end());
-    pages.add(value);
+    pages.add(value.mv_data);
     code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
   }
   return code == 0 || code == MDB_NOTFOUND ? Status::ok() : traces_->error("read", code);

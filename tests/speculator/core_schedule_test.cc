@@ -27,7 +27,7 @@ TEST(CoreSchedule, LendsNothingThatNobodyWants) {
   EXPECT_EQ(single.threads(10'000'000, true), 1) << "the last thread serves";
 }
 
-TEST(CoreSchedule, LendsLessWhileNoDraftComes) {
+TEST(CoreSchedule, LendsLessWhileNothingNewComes) {
   CoreSchedule schedule({.threads = 2});
   schedule.new_draft(1'000'000);
   const double fresh = lent_share(schedule, 1'000'000, 60'000'000);
@@ -36,6 +36,15 @@ TEST(CoreSchedule, LendsLessWhileNoDraftComes) {
   EXPECT_NEAR(stale, 0.05, 0.03);
   schedule.new_draft(4'100'000'000);
   EXPECT_NEAR(lent_share(schedule, 4'100'000'000, 60'000'000), 0.24, 0.03);
+  EXPECT_NEAR(lent_share(schedule, 8'000'000'000, 60'000'000), 0.05, 0.03);
+  schedule.traffic_moved(8'100'000'000);
+  EXPECT_NEAR(lent_share(schedule, 8'100'000'000, 60'000'000), 0.24, 0.03);
+}
+
+TEST(CoreSchedule, LendsAllOfItUntilTheFirstDraft) {
+  CoreSchedule schedule({.threads = 2});
+  schedule.traffic_moved(1'000'000);
+  EXPECT_NEAR(lent_share(schedule, 8'000'000'000, 60'000'000), 0.25, 0.03);
 }
 
 TEST(CoreSchedule, TheTrainerHasTheOtherCores) {
