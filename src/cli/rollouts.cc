@@ -102,17 +102,29 @@ class Rollouts {
     }
     const auto stats = traces_->stats();
     if (stats && stats->last_sequence < read_to_) {  // the traces were made anew
-      queue_ = RolloutQueue(options_.each, static_cast<size_t>(options_.prompts));
-      read_to_ = history_ = 0;
+      forget_prompts();
     }
     for (size_t read = kReadRecords; read == kReadRecords && !g_stop;) {
       const auto records = traces_->read(read_to_, kReadRecords, kReadBytes);
       buffer_.say(records ? "" : "reading traces: " + records.status().to_string());
-      if (!records) break;
+      if (!records) {
+        // Damaged or moved away: the server begins another, which is opened next.
+        if (records.status().code() == StatusCode::kCorrupt) forget_traces();
+        break;
+      }
       for (const StoredRecord& stored : *records) take(stored);
       read = records->size();
     }
     return Status::ok();
+  }
+
+  void forget_prompts() {
+    queue_ = RolloutQueue(options_.each, static_cast<size_t>(options_.prompts));
+    read_to_ = history_ = 0;
+  }
+  void forget_traces() {
+    traces_.reset();
+    forget_prompts();
   }
 
   // The server may not have made them yet.

@@ -118,7 +118,7 @@ class LmdbBuffer final : public TraceBuffer {
   LmdbEnv::Ptr traces_;                        // before its reader, so that it is closed after it
   std::unique_ptr<LmdbReader> traces_reader_;  // used with read_mutex_
 
-  const std::byte* map_begin_ = nullptr;  // writer
+  std::span<const std::byte> map_;  // writer
 
   std::mutex write_mutex_;
   std::mutex read_mutex_;
@@ -214,7 +214,7 @@ Status LmdbBuffer::find_map() {
   MDB_val mark{};
   const int code = mdb_get(*txn, traces_->database(), &key, &mark);
   if (code != 0) return traces_->error("read", code);
-  map_begin_ = map_begin_of(mark, traces_->page_bytes());
+  map_ = {map_begin_of(mark, traces_->page_bytes()), traces_->map_bytes()};
   return Status::ok();
 }
 
@@ -327,11 +327,12 @@ Status LmdbBuffer::remove_record(MDB_cursor* cursor, uint64_t sequence, State& s
     const int found = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     if (found == MDB_NOTFOUND || (found == 0 && key_sequence(key) != sequence)) break;
     if (found != 0) return traces_->error("read", found);
-    if (!is_on_sound_page(value, map_begin_, traces_->page_bytes()))
+    if (!is_on_sound_page(value, map_, traces_->page_bytes()))
       return traces_->error("write", MDB_CORRUPTED);
     removed += value.mv_size;
     if (int code = mdb_cursor_del(cursor, 0); code != 0) return traces_->error("write", code);
   }
+  if (removed == 0) return traces_->error("read", MDB_CORRUPTED);  // or it is looked for for ever
   state.bytes -= std::min(state.bytes, removed);
   state.records -= std::min<uint64_t>(state.records, 1);
   return Status::ok();
@@ -414,7 +415,7 @@ Result<RawBatch> LmdbBuffer::copy_out(uint64_t after, size_t count, size_t bytes
   Result<CursorPtr> cursor = open_cursor(*txn);
   if (!cursor) return cursor.status();
 
-  PagesRead pages(traces_->page_bytes());
+  PagesRead pages;
   RawBatch batch{.records = {}, .last_seen = after, .at_end = false};
   const int64_t now_ms = unix_ms();
   size_t bytes = 0;

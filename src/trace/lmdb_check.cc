@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -20,11 +22,13 @@ namespace {
 constexpr uint32_t kMagic = 0xBEEFC0DE, kVersion = 1;
 constexpr uint64_t kNoRoot = ~uint64_t{0};
 constexpr uint64_t kMetaPages = 2;
-constexpr int kDepthMax = 32;            // LMDB's stack of a cursor
-constexpr uint64_t kPagesMax = 1 << 28;  // a terabyte
+constexpr int kDepthMax = 32;             // LMDB's stack of a cursor
+constexpr uint64_t kUnwrittenMax = 4096;  // pages that the file's end may lack, at most
 
 enum PageFlags : uint16_t { kBranch = 1, kLeaf = 2, kOverflow = 4 };
 enum NodeFlags : uint16_t { kOnOwnPages = 1 };
+// Of a tree: how its keys are compared. The free pages' tree has the environment's flags beside it.
+enum TreeFlags : uint16_t { kNumbers = 8, kAllOfTrees = 0x7e };
 
 struct PageHead {
   uint64_t number;
@@ -78,8 +82,13 @@ class FileCheck {
   bool is_sound() {
     const std::optional<Meta> meta = newest_meta();
     if (!meta) return true;
+    struct stat seen {};
+    failed_ = ::fstat(file_.get(), &seen) != 0;
     pages_ = meta->last_page + 1;
-    if (pages_ < kMetaPages || pages_ > kPagesMax) return false;
+    const uint64_t most = static_cast<uint64_t>(seen.st_size) / page_bytes_ + kUnwrittenMax;
+    if (pages_ < kMetaPages || pages_ > most) return false;
+    if (meta->main.flags != 0 || (meta->free.flags & kAllOfTrees) != kNumbers) return false;
+    if (meta->free.page_bytes != page_bytes_) return false;
     taken_.assign(pages_, false);
     return is_tree(meta->main) && is_tree(meta->free, /*free*/ true);
   }
@@ -108,7 +117,8 @@ class FileCheck {
     const Meta first = at(0);
     page_bytes_ = first.free.page_bytes;
     const bool known = first.magic == kMagic && first.version == kVersion;
-    if (!known || page_bytes_ < 512 || page_bytes_ > 65536) return std::nullopt;
+    if (!known || page_bytes_ < 512 || page_bytes_ > 65536 || !std::has_single_bit(page_bytes_))
+      return std::nullopt;
     const Meta second = at(page_bytes_);
     if (second.magic != kMagic || second.version != kVersion) return std::nullopt;
     return first.transaction < second.transaction ? second : first;
@@ -166,11 +176,14 @@ class FileCheck {
       return value_bytes <= value.size() && (!free || is_free_list(value.first(value_bytes)));
     if (node.flags != kOnOwnPages || value.size() < sizeof(uint64_t)) return false;
     const auto page = read_at<uint64_t>(value, 0);
-    const uint64_t count = pages_of_value(value_bytes, page_bytes_);
-    if (!take(page, count)) return false;
-    if (!free) return true;
+    const uint64_t needed = pages_of_value(value_bytes, page_bytes_);
+    if (!free) return take(page, needed);
+    if (page < kMetaPages || page >= pages_ || needed > pages_ - page) return false;
     const auto whole = bytes_at(page * page_bytes_, sizeof(PageHead) + value_bytes);
-    return is_overflow(read_at<PageHead>(whole, 0), page, count) &&
+    const auto head = read_at<PageHead>(whole, 0);
+    // LMDB shortens a list in place, and leaves it the pages that it had.
+    const uint64_t count = head.lower | uint64_t{head.upper} << 16;
+    return count >= needed && is_overflow(head, page, count) && take(page, count) &&
            is_free_list(std::span(whole).subspan(sizeof(PageHead)));
   }
 
@@ -220,11 +233,13 @@ const std::byte* map_begin_of(const MDB_val& among_keys, size_t page_bytes) {
   return page - read_at<PageHead>({page, page_bytes}, 0).number * page_bytes;
 }
 
-bool is_on_sound_page(const MDB_val& value, const std::byte* map_begin, size_t page_bytes) {
+bool is_on_sound_page(const MDB_val& value, std::span<const std::byte> map, size_t page_bytes) {
   const auto* page = static_cast<const std::byte*>(value.mv_data) - sizeof(PageHead);
-  if (reinterpret_cast<uintptr_t>(page) % page_bytes != 0) return true;  // among the keys
-  return is_overflow(read_at<PageHead>({page, page_bytes}, 0),
-                     static_cast<uint64_t>(page - map_begin) / page_bytes,
+  // What a transaction has changed, keys and the values among them, is on the heap until its end.
+  if (std::less<>()(page, map.data()) || !std::less<>()(page, map.data() + map.size())) return true;
+  const auto offset = static_cast<uint64_t>(page - map.data());
+  if (offset % page_bytes != 0) return true;  // among the keys
+  return is_overflow(read_at<PageHead>({page, page_bytes}, 0), offset / page_bytes,
                      pages_of_value(value.mv_size, page_bytes));
 }
 

@@ -5,6 +5,7 @@
 
 #include <lmdb.h>
 
+#include <span>
 #include <string>
 
 #include "base/status.h"
@@ -21,6 +22,6 @@ Status check_lmdb_file(const std::string& path);
 const std::byte* map_begin_of(const MDB_val& among_keys, size_t page_bytes);
 // Before a value is deleted: LMDB takes from the page of its own that it may lie on which pages it
 // gives back.
-bool is_on_sound_page(const MDB_val& value, const std::byte* map_begin, size_t page_bytes);
+bool is_on_sound_page(const MDB_val& value, std::span<const std::byte> map, size_t page_bytes);
 
 }  // namespace aurora

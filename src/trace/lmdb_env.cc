@@ -133,6 +133,12 @@ Status LmdbEnv::check_length() {
                          std::to_string(needed) + " bytes): move it away to start a new one");
 }
 
+size_t LmdbEnv::map_bytes() const {
+  MDB_envinfo info{};
+  mdb_env_info(env_, &info);
+  return info.me_mapsize;
+}
+
 bool LmdbEnv::is_in_place() const {
   int fd = -1;
   struct stat there {

@@ -32,6 +32,7 @@ class LmdbEnv {
   MDB_dbi database() const { return database_; }
   const std::string& path() const { return path_; }
   size_t page_bytes() const { return page_bytes_; }
+  size_t map_bytes() const;
   // False: another file, or none, lies there now; this one gets no more records.
   bool is_in_place() const;
 

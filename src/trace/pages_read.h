@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -14,7 +15,7 @@ namespace aurora {
 // one map of a file that this process does not write to: other pages would lose what they hold.
 class PagesRead {
  public:
-  explicit PagesRead(size_t page_bytes) : page_bytes_(page_bytes) {}
+  PagesRead() = default;
   ~PagesRead() {
     if (first_ < end_) ::madvise(reinterpret_cast<void*>(first_), end_ - first_, MADV_DONTNEED);
   }
@@ -28,7 +29,7 @@ class PagesRead {
   }
 
  private:
-  const size_t page_bytes_;
+  const size_t page_bytes_ = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   uintptr_t first_ = UINTPTR_MAX, end_ = 0;
 };
 

@@ -14,6 +14,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "trace/lmdb_check.h"
 #include "trace/lmdb_env.h"
 #include "trace/trace_buffer_contract.h"
 
@@ -349,16 +350,16 @@ TEST_F(LmdbBuffer, NoDamagedPageHarmsTheWriter) {
   constexpr uint64_t kBytesMax = 300u << 10;
   {
     auto writer = open(Role::kWriter, kBytesMax);
-    for (uint32_t i = 0; i < 20; ++i) ASSERT_TRUE(writer->append(sample_record(i, kMedium)));
+    for (uint32_t i = 0; i < 40; ++i) ASSERT_TRUE(writer->append(sample_record(i, kMedium)));
   }
   const std::string path = dir_ / "buffer/traces";
   const std::string whole = *read_file(path);
   const auto pages = static_cast<std::streamoff>(whole.size() / 4096);
   std::mt19937 rng(5);
   int refused = 0, found = 0;
-  for (std::streamoff page = 2; page < pages; ++page) {
+  for (std::streamoff page = 0; page < pages; ++page) {
     for (const size_t count : {size_t{4096}, size_t{1}, size_t{16}}) {
-      const size_t from = count == 4096 ? 0 : rng() % 64;
+      const size_t from = count == 4096 ? 0 : rng() % (page < 2 ? 160 : page % 2 == 0 ? 64 : 4080);
       ASSERT_TRUE(write_file_atomically(path, whole));
       spoil(path, page * 4096 + static_cast<std::streamoff>(from), count, rng);
       // Exits with 0: worked on; 1: refused; 2: found later.
@@ -366,7 +367,7 @@ TEST_F(LmdbBuffer, NoDamagedPageHarmsTheWriter) {
       if (child == 0) {
         ::alarm(60);
         auto writer = try_open(Role::kWriter, kBytesMax);
-        if (!writer) ::_exit(writer.status().code() == StatusCode::kCorrupt ? 1 : 3);
+        if (!writer) ::_exit(writer.status().code() == StatusCode::kCorrupt || page < 2 ? 1 : 3);
         Status status = (*writer)->remove_expired(5);
         for (uint32_t i = 0; status && i < 8; ++i)
           status = (*writer)->append(sample_record(100 + i, kMedium)).status();
@@ -382,6 +383,34 @@ TEST_F(LmdbBuffer, NoDamagedPageHarmsTheWriter) {
   }
   EXPECT_GT(refused, 0);
   EXPECT_GT(found, pages / 2);  // most pages are records'
+}
+
+// A record of any size leaves, with pages that lie anywhere on the heap by then.
+TEST_F(LmdbBuffer, ASoundFileIsNotCalledDamagedWhileRecordsLeave) {
+  auto writer = open(Role::kWriter, 256u << 10);
+  std::mt19937 rng(7);
+  for (uint32_t i = 0; i < 6000; ++i) {
+    const SampleOptions any{.served_tokens = static_cast<int32_t>(1 + rng() % 12), .hidden = 16};
+    const auto appended = writer->append(sample_record(i, any));
+    ASSERT_TRUE(appended) << i << ": " << appended.status().to_string();
+  }
+}
+
+// Much that leaves at once makes lists of free pages that are longer than a page, and that LMDB
+// shortens in place.
+TEST_F(LmdbBuffer, ASoundFileIsNotCalledDamagedAfterMuchLeftAtOnce) {
+  constexpr uint64_t kBytesMax = 64u << 20;
+  auto writer = open(Role::kWriter, kBytesMax);
+  const SampleOptions large{.served_tokens = 3000, .hidden = 1024, .expires_ms = 5000};
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(writer->append(sample_record(i, large)));
+  ASSERT_TRUE(writer->remove_expired(1'000'000));
+  std::mt19937 rng(54);
+  for (uint32_t i = 0; i < 60; ++i) {
+    const SampleOptions any{.served_tokens = static_cast<int32_t>(1 + rng() % 120), .hidden = 64};
+    ASSERT_TRUE(writer->append(sample_record(i, any)));
+    const Status sound = check_lmdb_file(dir_ / "buffer/traces");
+    ASSERT_TRUE(sound.is_ok()) << i << ": " << sound.to_string();
+  }
 }
 
 TEST_F(LmdbBuffer, AReaderOfAFileThatWasMovedAwaySaysSo) {
