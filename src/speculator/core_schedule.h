@@ -1,6 +1,6 @@
 // When the server leaves a core to the trainer beside it. While requests run and the trainer has
-// work, the server decodes with one thread less for a share of the time of serving, in one stretch
-// of each period of it; the number changes between two steps only. The share is full while new
+// work, the server decodes with one thread less for a share of the time, in one stretch of each
+// period; the number changes between two steps only. The share is full while new
 // drafts come or traffic moves, and fades to a fifth while neither does. Decode thread; O(1).
 #pragma once
 
@@ -45,24 +45,16 @@ class CoreSchedule {
  private:
   static constexpr double kShareMin = 0.2;
 
-  // At the end of the period: a server that wakes up serves first. Between two requests the time
-  // stands still, or what comes and goes with the period would be lent nothing, or all.
+  // At the end of the period: a server that wakes up serves first.
   bool in_lent_stretch(int64_t now_us) {
-    const int64_t passed = now_us - step_us_;
-    step_us_ = now_us;
-    if (passed >= options_.period_us) served_us_ = 0;
-    else served_us_ += std::min(passed, kStepUsMax);
-    if (served_us_ >= options_.period_us) served_us_ = 0;
+    if (now_us - begin_us_ >= options_.period_us) begin_us_ = now_us;
     const double own = (1 - share(now_us)) * static_cast<double>(options_.period_us);
-    return static_cast<double>(served_us_) >= own;
+    return static_cast<double>(now_us - begin_us_) >= own;
   }
 
-  static constexpr int64_t kStepUsMax = 100'000;  // more is no step but a pause, or a stall
-
   CoreScheduleOptions options_;
-  int64_t step_us_ = 0;    // the last one's begin
-  int64_t served_us_ = 0;  // of the period
-  int64_t new_us_ = 0;     // the last new draft or traffic, 0: no draft yet
+  int64_t begin_us_ = 0;  // of the period
+  int64_t new_us_ = 0;    // the last new draft or traffic, 0: no draft yet
 };
 
 }  // namespace aurora

@@ -18,17 +18,6 @@ TEST(CoreSchedule, LendsTheShareAndNoMore) {
   EXPECT_NEAR(lent_share(schedule, 1'000'000, 100'000'000), 0.25, 0.03);
 }
 
-// Requests of a third of a second, with as long between two of them: as another server's that is
-// asked in turn.
-TEST(CoreSchedule, LendsTheShareOfTheTimeOfServing) {
-  CoreSchedule schedule({.threads = 2});
-  int64_t now = 1'000'000, lent = 0, steps = 0;
-  for (int request = 0; request < 300; ++request, now += 333'000)
-    for (int step = 0; step < 47; ++step, ++steps, now += 7'000)
-      lent += schedule.threads(now, true) < 2 ? 1 : 0;
-  EXPECT_NEAR(static_cast<double>(lent) / static_cast<double>(steps), 0.25, 0.05);
-}
-
 TEST(CoreSchedule, LendsNothingThatNobodyWants) {
   CoreSchedule schedule({.threads = 2});
   EXPECT_EQ(lent_share(schedule, 1'000'000, 100'000'000, false), 0);
