@@ -15,7 +15,7 @@ namespace {
 constexpr int32_t kLawK = 32;
 constexpr uint16_t kHalfOne = 0x3c00, kHalfSign = 0x8000, kHalfFraction = 0x03ff;
 
-// A token is followed by the same one, mostly: there is something to learn.
+// A token is followed by one and the same, mostly: there is something to learn.
 TraceRecord record_of(const DraftShape& shape, const std::string& target, int32_t prompt,
                       int32_t served, std::mt19937& rng) {
   TraceRecord r;
@@ -27,8 +27,9 @@ TraceRecord record_of(const DraftShape& shape, const std::string& target, int32_
   r.prompt_tokens = prompt;
   const auto common = static_cast<uint32_t>(std::min(shape.target_vocab, 1000));
   for (int32_t i = 0; i < prompt + served; ++i)
-    r.tokens.push_back(i > 0 && rng() % 4 != 0 ? (r.tokens.back() * 7 + 1) % 1000
-                                               : static_cast<int32_t>(rng() % common));
+    r.tokens.push_back(i > 0 && rng() % 4 != 0
+                           ? (r.tokens.back() * 7 + 1) % static_cast<int32_t>(common)
+                           : static_cast<int32_t>(rng() % common));
   r.taps.resize(static_cast<size_t>(r.rows()) * kTapCount * static_cast<size_t>(shape.hidden));
   for (uint16_t& tap : r.taps)
     tap = static_cast<uint16_t>(kHalfOne | (rng() & (kHalfSign | kHalfFraction)));

@@ -61,8 +61,7 @@ class TraceWriter {
   void begin_anew();
   void count_late_drops();
 
-  std::unique_ptr<TraceBuffer>
-      buffer_;  // writer's thread; null: it was damaged, and no new one could be had
+  std::unique_ptr<TraceBuffer> buffer_;  // writer's thread; null: damaged, and no new one came
   const uint64_t record_bytes_max_;
   const BeginAnew begin_anew_;
   const TraceWriterOptions options_;

@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -80,17 +79,22 @@ class FileCheck {
   explicit FileCheck(FileHandle file) : file_(std::move(file)) {}
 
   bool is_sound() {
-    const std::optional<Meta> meta = newest_meta();
-    if (!meta) return true;
+    const Meta first = meta_at(0);
+    if (!is_known(first)) return true;
+    page_bytes_ = first.free.page_bytes;
+    if (page_bytes_ < 512 || page_bytes_ > 65536 || !std::has_single_bit(page_bytes_)) return false;
+    const Meta second = meta_at(page_bytes_);
+    if (!is_known(second)) return true;
+    const Meta& newest = first.transaction < second.transaction ? second : first;
     struct stat seen {};
     failed_ = ::fstat(file_.get(), &seen) != 0;
-    pages_ = meta->last_page + 1;
+    pages_ = newest.last_page + 1;
     const uint64_t most = static_cast<uint64_t>(seen.st_size) / page_bytes_ + kUnwrittenMax;
     if (pages_ < kMetaPages || pages_ > most) return false;
-    if (meta->main.flags != 0 || (meta->free.flags & kAllOfTrees) != kNumbers) return false;
-    if (meta->free.page_bytes != page_bytes_) return false;
+    if (newest.main.flags != 0 || (newest.free.flags & kAllOfTrees) != kNumbers) return false;
+    if (newest.free.page_bytes != page_bytes_) return false;
     taken_.assign(pages_, false);
-    return is_tree(meta->main) && is_tree(meta->free, /*free*/ true);
+    return is_tree(newest.main) && is_tree(newest.free, /*free*/ true);
   }
   bool failed() const { return failed_; }
 
@@ -109,19 +113,11 @@ class FileCheck {
     return bytes;
   }
 
-  // Which of the two LMDB would take. Empty: no file of ours to check.
-  std::optional<Meta> newest_meta() {
-    const auto at = [this](uint64_t offset) {
-      return read_at<Meta>(bytes_at(offset + sizeof(PageHead), sizeof(Meta)), 0);
-    };
-    const Meta first = at(0);
-    page_bytes_ = first.free.page_bytes;
-    const bool known = first.magic == kMagic && first.version == kVersion;
-    if (!known || page_bytes_ < 512 || page_bytes_ > 65536 || !std::has_single_bit(page_bytes_))
-      return std::nullopt;
-    const Meta second = at(page_bytes_);
-    if (second.magic != kMagic || second.version != kVersion) return std::nullopt;
-    return first.transaction < second.transaction ? second : first;
+  Meta meta_at(uint64_t offset) {
+    return read_at<Meta>(bytes_at(offset + sizeof(PageHead), sizeof(Meta)), 0);
+  }
+  static bool is_known(const Meta& meta) {
+    return meta.magic == kMagic && meta.version == kVersion;
   }
 
   bool take(uint64_t page, uint64_t count) {
@@ -218,13 +214,17 @@ class FileCheck {
 
 }  // namespace
 
+Status damaged_file(const std::string& path) {
+  return Status::corrupt(path + " is damaged: move it away to start a new one");
+}
+
 Status check_lmdb_file(const std::string& path) {
   FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.is_open()) return Status::ok();
   FileCheck check(std::move(file));
   if (check.is_sound() && !check.failed()) return Status::ok();
   if (check.failed()) return Status::io("cannot read " + path);
-  return Status::corrupt(path + " is damaged: move it away to start a new one");
+  return damaged_file(path);
 }
 
 const std::byte* map_begin_of(const MDB_val& among_keys, size_t page_bytes) {

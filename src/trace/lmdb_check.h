@@ -18,6 +18,9 @@ namespace aurora {
 // too where there is no file, or none of this version: mdb_env_open() says what that means.
 Status check_lmdb_file(const std::string& path);
 
+// What every finder of damage says of the file.
+Status damaged_file(const std::string& path);
+
 // Where the file begins in memory, told by a value among the keys of a page that is sound.
 const std::byte* map_begin_of(const MDB_val& among_keys, size_t page_bytes);
 // Before a value is deleted: LMDB takes from the page of its own that it may lie on which pages it

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/file_handle.h"
 #include "base/log.h"
+#include "trace/lmdb_check.h"
 
 namespace aurora {
 namespace {
@@ -177,8 +178,7 @@ Status LmdbEnv::error(const char* what, int code) const {
                              " is not a trace buffer: move it away or name another directory");
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
-    case MDB_CURSOR_FULL:
-      return Status::corrupt(path_ + " is damaged: move it away to start a new one");
+    case MDB_CURSOR_FULL: return damaged_file(path_);
     case MDB_PANIC:
       return Status::io(path_ + " cannot be used any more after a failed write: open it again");
     default:

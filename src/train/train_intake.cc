@@ -37,15 +37,14 @@ bool TrainLoop::wants_records() {
   if (!window_.has_work()) return true;
   if (options_.once) return false;
   if (window_.untrained() < kUntrainedMax) return true;
-  look_at_lag();
+  // While nothing is read, nobody else says how far the buffer has run ahead.
+  const double age_s = static_cast<double>(steady_us() - lag_us_) / 1e6;
+  if (age_s >= options_.lag_look_every_s) look_at_lag();
   return figures_.lag_records > kLagMax;
 }
 
-// While nothing is read, nobody else says how far the buffer has run ahead.
 void TrainLoop::look_at_lag() {
-  const int64_t now = steady_us();
-  if (static_cast<double>(now - lag_us_) / 1e6 < options_.lag_look_every_s) return;
-  lag_us_ = now;
+  lag_us_ = steady_us();
   if (auto lag = seams_.buffer.records_after(cursor_)) figures_.lag_records = *lag;
 }
 
@@ -111,7 +110,7 @@ Result<TrainLoop::Intake> TrainLoop::read_more() {
   for (StoredRecord& stored : *batch) add(std::move(stored));
   intake.read_to = cursor_;
   if (auto stats = seams_.buffer.stats()) follow_reset(stats->last_sequence);
-  if (auto lag = seams_.buffer.records_after(cursor_)) figures_.lag_records = *lag;
+  look_at_lag();
   intake.cursor = cursor_;
   intake.lag = figures_.lag_records;
   intake.vocab = new_vocab();

@@ -385,6 +385,37 @@ TEST_F(LmdbBuffer, NoDamagedPageHarmsTheWriter) {
   EXPECT_GT(found, pages / 2);  // most pages are records'
 }
 
+// The file's own sizes, flags and numbers, of which LMDB believes all. With the page size of 0 it
+// divides.
+TEST_F(LmdbBuffer, NoDamagedMetaPageHarmsTheWriter) {
+  {
+    auto writer = open(Role::kWriter);
+    for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(writer->append(sample_record(i, kMedium)));
+  }
+  const std::string path = dir_ / "buffer/traces";
+  const std::string whole = *read_file(path);
+  for (const size_t page : {size_t{0}, size_t{1}}) {
+    for (size_t field = 16; field < 152; field += 4) {
+      for (const unsigned char value : {0x00, 0x04, 0xff}) {
+        std::string spoilt = whole;
+        std::fill_n(spoilt.begin() + static_cast<std::ptrdiff_t>(page * 4096 + field), 4,
+                    static_cast<char>(value));
+        ASSERT_TRUE(write_file_atomically(path, spoilt));
+        const pid_t child = ::fork();
+        if (child == 0) {
+          ::alarm(60);
+          auto writer = try_open(Role::kWriter);
+          if (writer) (void)(*writer)->append(sample_record(9, kMedium));
+          ::_exit(0);
+        }
+        int end = 0;
+        ASSERT_EQ(::waitpid(child, &end, 0), child);
+        ASSERT_TRUE(WIFEXITED(end)) << "page " << page << ", byte " << field << ", " << int{value};
+      }
+    }
+  }
+}
+
 // A record of any size leaves, with pages that lie anywhere on the heap by then.
 TEST_F(LmdbBuffer, ASoundFileIsNotCalledDamagedWhileRecordsLeave) {
   auto writer = open(Role::kWriter, 256u << 10);
